@@ -1,0 +1,31 @@
+"""Shape checks, the real data folder, and seeds for every test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# scene shapes are checked at every call while testing; kernels and the command line have none to check
+install_import_hook(
+    ["gaussianvae.scene", "gaussianvae.antialias", "gaussianvae.growth", "gaussianvae.model", "gaussianvae.enhance"],
+    "beartype.beartype",
+)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    import torch
+
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real captures, splats and meshes; tests that need it are skipped where it is absent."""
+    folder = os.environ.get("GAUSSIANVAE_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("GAUSSIANVAE_DATA names no folder: the real data are not on this machine")
+    return Path(folder)
