@@ -1,0 +1,1 @@
+"""Where and how Gaussians multiply: scores, choice under a budget, splits, lineages."""

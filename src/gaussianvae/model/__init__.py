@@ -1,0 +1,1 @@
+"""The conditional VAE over lineages: tokens in, residuals out."""

@@ -14,9 +14,7 @@ FRAMES: dict[str, tuple[tuple[float, float, float], ...]] = {
 }
 
 
-def camera_to_world_to_viewmats(
-    camera_to_world: Float[Tensor, "V 4 4"], frame: str
-) -> Float[Tensor, "V 4 4"]:
+def camera_to_world_to_viewmats(camera_to_world: Float[Tensor, "V 4 4"], frame: str) -> Float[Tensor, "V 4 4"]:
     """World-to-camera matrices with OpenCV axes of camera-to-world poses given in another camera frame."""
     axes = torch.eye(4, dtype=camera_to_world.dtype)
     axes[:3, :3] = torch.tensor(FRAMES[frame], dtype=camera_to_world.dtype)

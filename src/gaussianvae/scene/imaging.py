@@ -15,9 +15,7 @@ from torch import Tensor
 Operator = Literal["area", "bicubic"]
 
 
-def composite(
-    rgba: Float[Tensor, "*B H W 4"], background: Float[Tensor, "3"]
-) -> Float[Tensor, "*B H W 3"]:
+def composite(rgba: Float[Tensor, "*B H W 4"], background: Float[Tensor, "3"]) -> Float[Tensor, "*B H W 3"]:
     """Straight-alpha RGBA over a constant background."""
     alpha = rgba[..., 3:]
     return rgba[..., :3] * alpha + background.to(rgba) * (1 - alpha)

@@ -96,7 +96,9 @@ class Splats:
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
 
-        stored = self.stored and Stored(*(move(t) for t in (self.stored.log_scales, self.stored.logits, self.stored.quats)))
+        stored = self.stored and Stored(
+            *(move(t) for t in (self.stored.log_scales, self.stored.logits, self.stored.quats))
+        )
         return replace(
             self,
             means=move(self.means),

@@ -1,0 +1,126 @@
+"""One continued optimization through several resolutions: the loop that `reconstruct` and the training factory share.
+
+Nothing in it is random but the order of the views, and that is a function of (seed, epoch): a run resumes from a
+checkpoint as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gaussianvae.captures import Views
+from gaussianvae.fitting.parameters import Parameters, filter_variance
+from gaussianvae.growth.lineage import Recorder
+from gaussianvae.growth.split import halve
+from gaussianvae.rasterize import Filter, rasterize
+from gaussianvae.rasterize.losses import l1_ssim
+from gaussianvae.scene.cameras import footprints, resize
+from gaussianvae.scene.edits import append_children, keep
+from gaussianvae.scene.imaging import reduce_image, round_to_8_bits
+from gaussianvae.scene.recipe import Recipe
+
+SSIM_WEIGHT = 0.2
+FAINT = 0.01
+"""Gaussians of less opacity are pruned."""
+OPACITY_COST, SCALE_COST = 1e-4, 1e-3
+"""Weights of the mean opacity and the mean scale (in scene extents): they keep floaters and giants away."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One resolution of a run."""
+
+    views: Views
+    factor: float
+    """Reduction relative to the photos: 4, 2, 1."""
+    until: int
+    """The step at which the stage ends."""
+
+
+@dataclass
+class Run:
+    """The changing state of a fit."""
+
+    parameters: Parameters
+    recorder: Recorder
+    phi: Float[Tensor, " N"]
+    """World size of a photo's pixel (not of a coarser stage's)."""
+    score: Float[Tensor, " N"]
+    """Sum of absolute view-space position gradients since the last edit (AbsGS, 2404.10484)."""
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+
+
+def coarser(views: Views, factor: float) -> Views:
+    """The same photos reduced once more, 8-bit like any photo."""
+    if factor == 1:
+        return views
+    cameras = resize(views.cameras, factor)
+    images = torch.stack([reduce_image(image, cameras.sizes[v]) for v, image in enumerate(views.images)])
+    return Views(cameras=cameras, images=round_to_8_bits(images), alphas=None, background=views.background)
+
+
+def view_of_step(step: int, count: int, seed: int) -> int:
+    """The view that a step looks at: every view once an epoch, in an order fixed by the seed."""
+    epoch, place = divmod(step, count)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(1_000_003 * (seed + 1) + epoch))
+    return int(order[place])
+
+
+def measure_phi(run: Run, views: Views) -> None:
+    """Footprints of the present rows."""
+    run.phi = footprints(views.cameras, run.parameters.raw["means"].detach())
+
+
+def grow(run: Run, views: Views, target: int) -> None:
+    """Prune faint rows, then split those of largest score until there are `target` (never more than twice as many)."""
+    raw = run.parameters.raw
+    edit = keep(raw["logits"].detach().sigmoid() > FAINT)
+    score = edit.apply(run.score)
+    rows = score.topk(max(0, min(target - len(edit), len(edit)))).indices
+    kept = len(edit)
+    edit = edit.then(append_children(rows, kept))
+    with torch.no_grad():
+        values = {name: edit.apply(raw[name]) for name in ("means", "log_scales", "logits")}
+        quats = edit.apply(raw["quats"])[rows]
+        halves = halve(quats, values["log_scales"][rows].exp(), values["logits"][rows].sigmoid())
+        values["means"][rows] += halves.offsets
+        values["means"][kept:] -= halves.offsets
+        logits = torch.logit(halves.opacities.clamp(1e-3, 0.99))
+        for part in (rows, slice(kept, None)):
+            values["log_scales"][part], values["logits"][part] = halves.scales.log(), logits
+    run.parameters.edit(edit, values)
+    run.recorder.edit(edit)
+    run.score = torch.zeros(len(edit))
+    measure_phi(run, views)
+
+
+def take_step(run: Run, stage: Stage, pixel: Filter, filter_3d: bool, seed: int, progress: float) -> float:
+    """One render, one gradient, one Adam step; returns the loss."""
+    views, parameters = stage.views, run.parameters
+    view = view_of_step(run.step, len(views.cameras), seed)
+    out = parameters.activate(filter_variance(run.phi, stage.factor) if filter_3d else None)
+    gradient = torch.zeros(len(parameters), 4)
+    cameras = views.cameras
+    image = rasterize(
+        out.means, out.quats, out.scales, out.opacities, out.sh, cameras.viewmats[view], cameras.Ks[view],
+        cameras.sizes[view], filter=pixel, background=views.background, means2d_grad=gradient,
+    ).rgb  # fmt: skip
+    loss = l1_ssim(image, views.images[view], SSIM_WEIGHT)
+    total = loss + OPACITY_COST * out.opacities.mean() + SCALE_COST / parameters.extent * out.scales.mean()
+    total.backward()
+    # in units of the image's width, so that stages of different resolution compare
+    run.score += gradient[:, 2:].norm(dim=1) * cameras.sizes[view][0]
+    parameters.step(progress)
+    run.step += 1
+    return float(loss)
+
+
+def record(run: Run, factor: float, recipe: Recipe, filter_3d: bool) -> None:
+    """Remember the present rows as the end of a level."""
+    variance = filter_variance(run.phi, factor) if filter_3d else None
+    run.recorder.record(factor, run.parameters.splats(recipe, variance))

@@ -1,0 +1,141 @@
+"""Where more detail pays, from cameras alone: the scores behind the choice, and the Hessian's determinacy.
+
+For a rendered image I(theta) the Gauss-Newton Hessian of a squared loss is the sum over pixels of J^T J, J = dI/dtheta:
+it needs cameras but no images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gaussianvae.antialias import PIXEL_FILTER, baked, training_filter
+from gaussianvae.errors import GaussianVAEError
+from gaussianvae.progress import SILENT, Reporter
+from gaussianvae.rasterize import rasterize, render
+from gaussianvae.rasterize.sensitivity import sensitivity
+from gaussianvae.scene.cameras import Cameras, resize
+from gaussianvae.scene.imaging import reduce_image
+from gaussianvae.scene.rotations import quats_to_rotmats
+from gaussianvae.scene.splats import Splats
+
+SCORES = ("random", "size", "self_gradient", "speedy", "block")
+DEFAULT_SCORE = "self_gradient"
+DEFAULT_VIEWS = 12
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """Sums over views of the Gauss-Newton quantities of each Gaussian."""
+
+    speedy: Float[Tensor, " N"]
+    """Sum over pixels and channels of (dI / dG)^2, G the projected density (Speedy-Splat, 2412.00578)."""
+    block: Float[Tensor, "N 6 6"]
+    """Sum of J^T J over mean (its own axes, in standard deviations) and log-scales (PUP 3D-GS, 2406.10219)."""
+
+
+def spread_views(count: int, wanted: int) -> list[int]:
+    """At most `wanted` of `count` views, evenly spaced."""
+    return torch.linspace(0, count - 1, min(wanted, count)).round().long().tolist()
+
+
+def curvature(splats: Splats, cameras: Cameras, views: int = DEFAULT_VIEWS, report: Reporter = SILENT) -> Curvature:
+    """The Gauss-Newton sums over evenly spaced views, in each Gaussian's own frame and units.
+
+    Args:
+        splats: N Gaussians, shown with their own training filter.
+        cameras: the views that saw them, at the resolution that counts (the photos').
+        views: how many of them to use.
+        report: receives progress.
+    """
+    speedy = torch.zeros(len(splats))
+    block = torch.zeros(len(splats), 6, 6)
+    used = spread_views(len(cameras), views)
+    with report.bar("sensitivity", len(used)) as bar:
+        for view in used:
+            one = sensitivity(splats, cameras, view, filter=training_filter(splats.recipe))
+            speedy += one.speedy
+            block += one.block
+            bar.advance()
+    turn = torch.zeros(len(splats), 6, 6)
+    turn[:, :3, :3] = quats_to_rotmats(splats.quats) * splats.scales[:, None, :]
+    turn[:, 3:, 3:] = torch.eye(3)
+    return Curvature(speedy, turn.transpose(1, 2) @ block @ turn)
+
+
+def self_gradient(
+    splats: Splats, cameras: Cameras, phi: Float[Tensor, " N"], scale: float, views: int = DEFAULT_VIEWS,
+    report: Reporter = SILENT,
+) -> Float[Tensor, " N"]:  # fmt: skip
+    """Sum over views of the norm of the position gradient of the self-consistency loss at the baked anchor.
+
+    The loss compares the HR render of the baked splat, averaged down, with the splat's own LR render; the gradient is
+    taken in standard deviations along the Gaussian's own axes.
+    """
+    own = training_filter(splats.recipe)
+    wide = baked(splats, cameras, phi)
+    axes = quats_to_rotmats(wide.quats)
+    fine = resize(cameras, 1 / scale)
+    total = torch.zeros(len(splats))
+    used = spread_views(len(cameras), views)
+    with report.bar("self-consistency", len(used)) as bar:
+        for view in used:
+            with torch.no_grad():
+                target = render(splats, cameras, view, filter=own).rgb
+            means = wide.means.clone().requires_grad_()
+            image = rasterize(
+                means, wide.quats, wide.scales, wide.opacities, wide.sh, fine.viewmats[view], fine.Ks[view],
+                fine.sizes[view], filter=PIXEL_FILTER,
+            ).rgb  # fmt: skip
+            (reduce_image(image, cameras.sizes[view]) - target).square().sum().backward()
+            assert means.grad is not None
+            total += ((means.grad[:, None, :] @ axes)[:, 0] * wide.scales).norm(dim=1)
+            bar.advance()
+    return total
+
+
+def block_determinant(block: Float[Tensor, "N 6 6"]) -> Float[Tensor, " N"]:
+    """Geometric mean of the eigenvalues of each block: det^(1/6), 0 where the views leave a direction free."""
+    eye = torch.eye(6, dtype=torch.float64)
+    values = torch.linalg.eigvalsh(block.double() + 1e-12 * eye).clamp_min(1e-12)
+    return values.log().mean(1).exp().to(block.dtype)
+
+
+def score(
+    name: str,
+    splats: Splats,
+    cameras: Cameras,
+    phi: Float[Tensor, " N"],
+    scale: float,
+    *,
+    seed: int = 0,
+    known: Curvature | None = None,
+    report: Reporter = SILENT,
+) -> Float[Tensor, " N"]:
+    """One of `SCORES` for every Gaussian of an LR splat.
+
+    Args:
+        name: `random`; `size` (projected area in LR pixels); `self_gradient`; `speedy`; `block`.
+        splats: the LR fit; cameras: its training cameras at LR; phi: LR footprints.
+        scale: how much finer the target is.
+        seed: of `random`.
+        known: the curvature, when it was computed already.
+        report: receives progress.
+
+    Raises:
+        GaussianVAEError: no score of that name.
+    """
+    if name == "random":
+        return torch.rand(len(splats), generator=torch.Generator().manual_seed(seed))
+    if name == "size":
+        top = (splats.scales / phi[:, None]).topk(2, dim=1).values
+        return top.prod(1)
+    if name == "self_gradient":
+        return self_gradient(splats, cameras, phi, scale, report=report)
+    if name in ("speedy", "block"):
+        known = known or curvature(splats, cameras, report=report)
+        return known.speedy if name == "speedy" else block_determinant(known.block)
+    raise GaussianVAEError(f"no score named {name}; choose one of {', '.join(SCORES)}")

@@ -1,0 +1,193 @@
+"""Training shards: one scene's LR fit with its ancestors, its finer descendants, and the HR images it is judged by."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gaussianvae.antialias import anchor
+from gaussianvae.errors import GaussianVAEError
+from gaussianvae.files import replacing
+from gaussianvae.growth.lineage import Level, Lineage
+from gaussianvae.growth.sensitivity import Curvature
+from gaussianvae.model.tokens import Tokens, descendant_summary, make_tokens
+from gaussianvae.scene.cameras import Cameras, footprints
+from gaussianvae.scene.recipe import Recipe
+from gaussianvae.scene.splats import Splats
+
+SCHEMA = "gaussianvae.shard/1"
+_STATE = ("means", "quats", "scales", "opacities", "sh0", "shN")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One training scene; images stay on disk until a view is asked for."""
+
+    path: Path
+    name: str
+    splats: Splats
+    lineage: Lineage
+    curvature: Curvature
+    finer: Splats
+    """The same run continued at HR."""
+    parents: Int[Tensor, " M"]
+    """The LR row that each finer row descends from."""
+    cameras: Cameras
+    """Training cameras at LR."""
+    fine_cameras: Cameras
+    """Cameras of the HR images."""
+    seen: Bool[Tensor, " V"]
+    """HR views that the LR fit saw (reduced); the others it never did."""
+    scale: float
+    """HR over LR resolution."""
+    background: Float[Tensor, "3"]
+
+    def image(self, view: int) -> Float[Tensor, "H W 3"]:
+        """One HR image, 0-1."""
+        with safe_open(self.path, "pt") as file:
+            row: Tensor = file.get_slice("images")[view : view + 1]
+        return row[0].float() / 255
+
+    @cached_property
+    def phi(self) -> Float[Tensor, " N"]:
+        """World size of an LR pixel at each Gaussian."""
+        return footprints(self.cameras, self.splats.means)
+
+    @cached_property
+    def anchor(self) -> Splats:
+        """The best closed form."""
+        return anchor(self.splats, self.cameras, self.phi, self.scale)
+
+    def tokens(self, ancestors: int, curvature: bool = True) -> Tokens:
+        """Tokens with the `ancestors` finest ancestors, with or without the Hessian's determinacy."""
+        coarser = Lineage(tuple(level for level in self.lineage.levels if level.factor > 1))
+        return make_tokens(
+            self.splats,
+            self.anchor,
+            self.phi,
+            self.scale,
+            lineage=coarser.last(min(ancestors, len(coarser.levels))),
+            known=self.curvature if curvature else None,
+        )
+
+    @cached_property
+    def summary(self) -> Float[Tensor, "N 16"]:
+        """What became of each row at HR."""
+        return descendant_summary(self.anchor, self.tokens(0), self.finer, self.parents)
+
+
+def _pack(prefix: str, splats: Splats) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": getattr(splats, name) for name in _STATE}
+
+
+def write_shard(
+    path: Path,
+    *,
+    name: str,
+    splats: Splats,
+    lineage: Lineage,
+    curvature: Curvature,
+    finer: Splats,
+    parents: Int[Tensor, " M"],
+    cameras: Cameras,
+    fine_cameras: Cameras,
+    images: Tensor,
+    seen: Sequence[bool],
+    scale: float,
+    background: Float[Tensor, "3"],
+    notes: dict[str, object],
+) -> None:
+    """Write one shard atomically (schema `gaussianvae.shard/1`); `images` is (V, H, W, 3) uint8."""
+    tensors = _pack("splats", splats) | _pack("finer", finer)
+    for index, level in enumerate(lineage.levels):
+        tensors |= _pack(f"level{index}", level.state)
+        tensors[f"level{index}.ancestors"] = level.ancestors.int()
+    tensors |= {
+        "curvature.speedy": curvature.speedy,
+        "curvature.block": curvature.block,
+        "parents": parents.int(),
+        "cameras.viewmats": cameras.viewmats,
+        "cameras.Ks": cameras.Ks,
+        "fine.viewmats": fine_cameras.viewmats,
+        "fine.Ks": fine_cameras.Ks,
+        "images": images,
+        "seen": torch.tensor(list(seen)),
+        "background": background,
+    }
+    metadata = {
+        "schema": SCHEMA,
+        "name": name,
+        "recipe": json.dumps(asdict(splats.recipe)),
+        "factors": json.dumps([level.factor for level in lineage.levels]),
+        "size": json.dumps(cameras.sizes[0]),
+        "fine_size": json.dumps(fine_cameras.sizes[0]),
+        "scale": repr(scale),
+        "notes": json.dumps(notes),
+    }
+    with replacing(path) as beside:
+        save_file({key: value.detach().contiguous() for key, value in tensors.items()}, beside, metadata)
+
+
+def read_shard(path: Path) -> Shard:
+    """Open one shard; everything but the images is read.
+
+    Raises:
+        GaussianVAEError: no readable shard.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("schema") != SCHEMA:
+                raise GaussianVAEError(f"{path}: no shard (schema {metadata.get('schema')}, expected {SCHEMA})")
+            tensors = {key: file.get_tensor(key) for key in file.keys() if key != "images"}
+    except (OSError, SafetensorError) as error:
+        raise GaussianVAEError(f"{path}: no readable shard ({error})") from error
+    recipe = Recipe(**json.loads(metadata["recipe"]))
+
+    def unpack(prefix: str) -> Splats:
+        return Splats(**{name: tensors[f"{prefix}.{name}"] for name in _STATE}, recipe=recipe)
+
+    def unpack_cameras(prefix: str, size: str) -> Cameras:
+        width, height = json.loads(metadata[size])
+        viewmats = tensors[f"{prefix}.viewmats"]
+        return Cameras(viewmats, tensors[f"{prefix}.Ks"], ((width, height),) * len(viewmats))
+
+    levels = tuple(
+        Level(factor, unpack(f"level{index}"), tensors[f"level{index}.ancestors"].long())
+        for index, factor in enumerate(json.loads(metadata["factors"]))
+    )
+    return Shard(
+        path=path,
+        name=metadata["name"],
+        splats=unpack("splats"),
+        lineage=Lineage(levels),
+        curvature=Curvature(tensors["curvature.speedy"], tensors["curvature.block"]),
+        finer=unpack("finer"),
+        parents=tensors["parents"].long(),
+        cameras=unpack_cameras("cameras", "size"),
+        fine_cameras=unpack_cameras("fine", "fine_size"),
+        seen=tensors["seen"],
+        scale=float(metadata["scale"]),
+        background=tensors["background"],
+    )
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """All shards of a folder, by name.
+
+    Raises:
+        GaussianVAEError: there are none.
+    """
+    found = sorted(folder.glob("*.safetensors"))
+    if not found:
+        raise GaussianVAEError(f"{folder}: holds no shards (*.safetensors); make some with `gaussianvae factory`")
+    return found

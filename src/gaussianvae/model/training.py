@@ -1,0 +1,229 @@
+"""Training through the rasterizer at HR: resumable, deterministic, one scene and two views a step.
+
+Every random choice is a function of (seed, step), so a resumed training goes on as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gaussianvae.errors import GaussianVAEError
+from gaussianvae.files import replacing
+from gaussianvae.model.objective import Unit, draw, image_loss, make_target, measure_unit
+from gaussianvae.model.residuals import insert
+from gaussianvae.model.shards import Shard
+from gaussianvae.model.tokens import Tokens, with_scale
+from gaussianvae.model.vae import LineageVAE, ModelConfig
+from gaussianvae.model.weights import untrained
+from gaussianvae.progress import SILENT, Reporter
+
+WARM_UP = 0.05
+CHECKPOINT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the network is trained."""
+
+    steps: int = 6000
+    """Optimizer steps, each with one scene and two views."""
+    rate: float = 2e-3
+    """Peak of the one-cycle learning rate."""
+    width: int = 96
+    """Width of the network."""
+    latent: int = 8
+    """Latent numbers a Gaussian; 0 trains a plain network."""
+    beta: float = 2e-4
+    """Weight of the KL divergence, a nat and Gaussian."""
+    free_nats: float = 0.02
+    """KL below this, a latent number, costs nothing."""
+    neighbors: bool = True
+    """Context from the nearest Gaussians."""
+    curvature: bool = True
+    """The Hessian's determinacy as an input (dropped in a quarter of the steps)."""
+    max_ancestors: int = 2
+    """Most ancestors shown; each step shows a random number of them."""
+    crop: int = 256
+    """Largest side of a training window in pixels."""
+    clip: float = 1.0
+    """Gradient norm is clipped here."""
+    seed: int = 0
+    """Seed of every random choice."""
+
+
+@dataclass
+class Scene:
+    """A shard made ready for training."""
+
+    shard: Shard
+    unit: Unit
+    tokens: dict[int, Tokens]
+    """By number of ancestors."""
+
+
+def prepare(shards: Sequence[Shard], config: TrainConfig, report: Reporter = SILENT) -> list[Scene]:
+    """Tokens and units of all shards."""
+    scenes = []
+    with report.bar("prepare", len(shards)) as bar:
+        for shard in shards:
+            counts = range(min(config.max_ancestors, sum(level.factor > 1 for level in shard.lineage.levels)) + 1)
+            tokens = {count: shard.tokens(count, config.curvature) for count in counts}
+            scenes.append(Scene(shard, measure_unit(shard), tokens))
+            bar.advance()
+    return scenes
+
+
+def standardize(model: LineageVAE, scenes: Sequence[Scene]) -> None:
+    """Means and deviations of every input over the training scenes."""
+    encoder = model.encoder
+    longest = [scene.tokens[max(scene.tokens)] for scene in scenes]
+    ancestors = [tokens.ancestors.flatten(0, 1) for tokens in longest]
+    columns = [
+        (encoder.own_scale, torch.cat([tokens.own for tokens in longest])),
+        (encoder.neighbor_scale, torch.cat([tokens.neighbors[::7].flatten(0, 1) for tokens in longest])),
+        (encoder.ancestor_scale, torch.cat(ancestors)),
+        (model.summary_scale, torch.cat([scene.shard.summary for scene in scenes])),
+    ]
+    for module, values in columns:
+        if len(values):
+            module.mean.copy_(values.mean(0))
+            module.deviation.copy_(values.std(0).clamp_min(1e-2))
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """One cycle: a short linear rise, then half a cosine down to a hundredth."""
+    rise = max(1, round(WARM_UP * config.steps))
+    if step < rise:
+        return config.rate * (step + 1) / rise
+    share = (step - rise) / max(1, config.steps - rise)
+    return config.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def choose_view(scene: Scene, random: np.random.Generator) -> int:
+    """Half of the views are ones that the LR fit never saw."""
+    seen = scene.shard.seen.numpy()
+    pool = np.flatnonzero(seen if (random.random() < 0.5 and seen.any()) or seen.all() else ~seen)
+    return int(random.choice(pool))
+
+
+def step_loss(
+    model: LineageVAE, scenes: Sequence[Scene], config: TrainConfig, step: int
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss of one step: a view decoded from the posterior, one from the prior's mean, and the divergence."""
+    random = np.random.default_rng([config.seed, step])
+    noise = torch.Generator().manual_seed(int(random.integers(2**31)))
+    scene = scenes[int(random.integers(len(scenes)))]
+    shard = scene.shard
+    scale = shard.scale
+    if scale >= 3 and random.random() < 0.3:
+        scale = float(random.uniform(1.5, shard.scale))
+    count = int(random.choice(list(scene.tokens)))
+    tokens = with_scale(scene.tokens[count], scale, config.curvature and random.random() < 0.75)
+    share = float(random.choice([0.0, 0.25, 0.5, 0.5, 0.5, 1.0]))
+    chosen = torch.rand(len(tokens), generator=noise) < share
+    hidden = model.encode(tokens)
+    prior = model.prior(hidden)
+    posterior = model.posterior(hidden, shard.summary) if config.latent else prior
+    latents = (posterior.draw(noise), prior.mean) if config.latent else (prior.mean, prior.mean)
+    losses = []
+    for latent in latents:
+        target = make_target(shard, choose_view(scene, random), scale, config.crop, random)
+        fine, _ = insert(shard.anchor, model.decode(hidden, latent), tokens.frames, tokens.order, chosen)
+        losses.append(image_loss(draw(fine, target), target, scene.unit))
+    divergence = (
+        posterior.divergence(prior).mean(0).clamp_min(config.free_nats).sum() if config.latent else torch.zeros(())
+    )
+    total = 0.5 * (losses[0] + losses[1]) + config.beta * divergence
+    return total, {"posterior": float(losses[0]), "prior": float(losses[1]), "kl": float(divergence)}
+
+
+def train(
+    shards: Sequence[Shard],
+    config: TrainConfig | None = None,
+    *,
+    checkpoint: Path | None = None,
+    log: Path | None = None,
+    report: Reporter = SILENT,
+) -> LineageVAE:
+    """Train a model on shards.
+
+    Args:
+        shards: at least one scene.
+        config: how.
+        checkpoint: file to resume from when it is there, written every minute.
+        log: a JSON-lines file of running means, appended every 50 steps.
+        report: receives progress.
+    """
+    config = config or TrainConfig()
+    if not shards:
+        raise GaussianVAEError("no shards to train on")
+    scenes = prepare(shards, config, report)
+    model = untrained(ModelConfig(config.width, config.latent, config.neighbors), config.seed)
+    standardize(model, scenes)
+    adam = torch.optim.Adam(model.parameters(), config.rate, fused=True)
+    step = load_checkpoint(checkpoint, model, adam, config) if checkpoint is not None and checkpoint.exists() else 0
+    running: dict[str, float] = {}
+    saved = time.monotonic()
+    with report.bar("train", config.steps, step) as bar:
+        while step < config.steps:
+            for group in adam.param_groups:
+                group["lr"] = learning_rate(step, config)
+            loss, figures = step_loss(model, scenes, config, step)
+            adam.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            adam.step()
+            step += 1
+            running = {k: 0.98 * running.get(k, v) + 0.02 * v for k, v in figures.items()}
+            bar.advance(**{k: f"{v:.3f}" for k, v in running.items()})
+            if log is not None and step % 50 == 0:
+                with log.open("a") as file:
+                    file.write(json.dumps({"step": step, **running}) + "\n")
+            if checkpoint is not None and (time.monotonic() - saved > CHECKPOINT_SECONDS or step == config.steps):
+                save_checkpoint(checkpoint, model, adam, config, step)
+                saved = time.monotonic()
+    return model.eval().requires_grad_(False)
+
+
+def save_checkpoint(path: Path, model: LineageVAE, adam: torch.optim.Adam, config: TrainConfig, step: int) -> None:
+    """Weights and moments as one safetensors file."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        tensors |= {f"adam.{name}.{key}": value for key, value in adam.state[parameter].items()}
+    metadata = {"config": json.dumps(asdict(config), sort_keys=True), "step": str(step)}
+    with replacing(path) as beside:
+        save_file({name: value.detach().contiguous() for name, value in tensors.items()}, beside, metadata)
+
+
+def load_checkpoint(path: Path, model: LineageVAE, adam: torch.optim.Adam, config: TrainConfig) -> int:
+    """Put model and optimizer where the checkpoint was; returns its step.
+
+    Raises:
+        GaussianVAEError: unreadable, or of a training with another config.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("config") != json.dumps(asdict(config), sort_keys=True):
+                raise GaussianVAEError(f"{path}: belongs to a training with another config; remove it to start anew")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise GaussianVAEError(f"{path}: no readable checkpoint ({error})") from error
+    model.load_state_dict({n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")})
+    for name, parameter in model.named_parameters():
+        prefix = f"adam.{name}."
+        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if state:
+            adam.state[parameter] = state
+    return int(metadata["step"])

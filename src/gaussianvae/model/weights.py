@@ -1,0 +1,99 @@
+"""Weights as one safetensors file: the network, its shape, and the step size calibrated for each recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from gaussianvae.antialias import training_filter
+from gaussianvae.errors import GaussianVAEError
+from gaussianvae.files import replacing
+from gaussianvae.model.vae import LineageVAE, ModelConfig
+from gaussianvae.scene.recipe import Recipe
+
+SCHEMA = "gaussianvae.weights/1"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A trained model and how far to follow it."""
+
+    model: LineageVAE
+    steps: Mapping[str, float]
+    """Factor on all residuals by kind of recipe (`recipe_kind`); 1 where a kind is missing."""
+    notes: Mapping[str, object]
+    """How it was trained."""
+
+    def step_for(self, recipe: Recipe) -> float:
+        """The calibrated factor for a splat's recipe."""
+        return self.steps.get(recipe_kind(recipe), 1.0)
+
+
+def recipe_kind(recipe: Recipe) -> str:
+    """`classic`, `mip` (pixel-sized filter) or `mip_wide`: what the calibration tells apart."""
+    own = training_filter(recipe)
+    if own.mode == "classic":
+        return "classic"
+    return "mip" if own.eps2d <= 0.15 else "mip_wide"
+
+
+def write_weights(path: Path, weights: Weights) -> None:
+    """Write weights atomically (schema `gaussianvae.weights/1`)."""
+    metadata = {
+        "schema": SCHEMA,
+        "config": json.dumps(asdict(weights.model.config)),
+        "steps": json.dumps(dict(weights.steps)),
+        "notes": json.dumps(dict(weights.notes)),
+    }
+    tensors = {name: value.detach().contiguous() for name, value in weights.model.state_dict().items()}
+    with replacing(path) as beside:
+        save_file(tensors, beside, metadata)
+
+
+def read_weights(path: Path) -> Weights:
+    """Read weights.
+
+    Raises:
+        GaussianVAEError: no readable weights of this version.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("schema") != SCHEMA:
+                raise GaussianVAEError(f"{path}: no weights (schema {metadata.get('schema')}, expected {SCHEMA})")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        model = LineageVAE(ModelConfig(**json.loads(metadata["config"])))
+        model.load_state_dict(tensors)
+    except (OSError, SafetensorError, RuntimeError, TypeError) as error:
+        raise GaussianVAEError(f"{path}: no readable weights ({error})") from error
+    model.eval().requires_grad_(False)
+    return Weights(model, json.loads(metadata["steps"]), json.loads(metadata["notes"]))
+
+
+def shipped_weights() -> Weights:
+    """The weights that come with the package.
+
+    Raises:
+        GaussianVAEError: this build has none.
+    """
+    file = resources.files("gaussianvae.model") / "data" / "weights.safetensors"
+    with resources.as_file(file) as path:
+        if not path.exists():
+            raise GaussianVAEError(
+                "this build ships no weights; make some with `gaussianvae train`, or use --method split"
+            )
+        return read_weights(path)
+
+
+def untrained(config: ModelConfig, seed: int) -> LineageVAE:
+    """A network before training: its residuals are exactly zero."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LineageVAE(config)
