@@ -6,12 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
+
+# compiled kernels and busy machines make the first call slow; a law is no timing
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 # scene shapes are checked at every call while testing; kernels and the command line have none to check
 install_import_hook(
     ["gaussianvae.scene", "gaussianvae.antialias", "gaussianvae.growth", "gaussianvae.model", "gaussianvae.enhance"],
-    "beartype.beartype",
+    "typechecking.checked",
 )
 
 

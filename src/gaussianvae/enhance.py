@@ -45,8 +45,8 @@ class EnhanceConfig:
     """`vae`: the trained model; `anchor` and `split`: the closed forms."""
     score: str = DEFAULT_SCORE
     """Which Gaussians become two: random, size, self_gradient, speedy or block."""
-    samples: bool = False
-    """Draw from the model's distribution instead of taking its mean."""
+    samples: int = 0
+    """0 takes the mean of the model's distribution, else draws from it; the command writes one file a draw."""
     seed: int = 0
     """Seed of the draw and of random choices."""
     roi: tuple[float, float, float, float, float, float] | None = None

@@ -6,16 +6,18 @@ A verb takes a `Reporter`; the default is silent. The command line draws bars fr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Bar(Protocol):
     """One running count; `figures` are short texts shown beside it (loss, PSNR, ...)."""
 
     def advance(self, count: int = 1, **figures: str) -> None: ...
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Receives what a long verb has to say."""
 
@@ -23,15 +25,9 @@ class Reporter(Protocol):
         """One line that the user should read (an estimate that was made, a row that was dropped)."""
         ...
 
-    def bar(self, label: str, total: int, start: int = 0) -> _BarContext:
+    def bar(self, label: str, total: int, start: int = 0) -> AbstractContextManager[Bar]:
         """A context that yields a `Bar` of `total` steps, the first `start` already done."""
         ...
-
-
-class _BarContext(Protocol):
-    def __enter__(self) -> Bar: ...
-
-    def __exit__(self, *args: object) -> bool | None: ...
 
 
 class _SilentBar:

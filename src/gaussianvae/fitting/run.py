@@ -15,7 +15,7 @@ from torch import Tensor
 from gaussianvae.captures import Views
 from gaussianvae.fitting.parameters import Parameters, filter_variance
 from gaussianvae.growth.lineage import Recorder
-from gaussianvae.growth.split import halve
+from gaussianvae.growth.split import sharpen
 from gaussianvae.rasterize import Filter, rasterize
 from gaussianvae.rasterize.losses import l1_ssim
 from gaussianvae.scene.cameras import footprints, resize
@@ -87,7 +87,7 @@ def grow(run: Run, views: Views, target: int) -> None:
     with torch.no_grad():
         values = {name: edit.apply(raw[name]) for name in ("means", "log_scales", "logits")}
         quats = edit.apply(raw["quats"])[rows]
-        halves = halve(quats, values["log_scales"][rows].exp(), values["logits"][rows].sigmoid())
+        halves = sharpen(quats, values["log_scales"][rows].exp(), values["logits"][rows].sigmoid())
         values["means"][rows] += halves.offsets
         values["means"][kept:] -= halves.offsets
         logits = torch.logit(halves.opacities.clamp(1e-3, 0.99))
@@ -117,7 +117,7 @@ def take_step(run: Run, stage: Stage, pixel: Filter, filter_3d: bool, seed: int,
     run.score += gradient[:, 2:].norm(dim=1) * cameras.sizes[view][0]
     parameters.step(progress)
     run.step += 1
-    return float(loss)
+    return float(loss.detach())
 
 
 def record(run: Run, factor: float, recipe: Recipe, filter_3d: bool) -> None:

@@ -1,0 +1,68 @@
+"""Splat files: one module a format, one registry; and the cameras beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from gaussianvae.errors import GaussianVAEError
+from gaussianvae.formats.cameras_json import read_cameras, write_cameras
+from gaussianvae.formats.ply import read_ply, write_ply
+from gaussianvae.scene.cameras import Cameras
+from gaussianvae.scene.splats import Splats
+
+__all__ = ["cameras_beside", "find_cameras", "read_cameras", "read_splats", "write_cameras", "write_splats"]
+
+READABLE = (".ply", ".compressed.ply")
+WRITABLE = (".ply",)
+
+
+def read_splats(path: Path | str) -> Splats:
+    """Read a splat file, whatever its format.
+
+    Args:
+        path: a PLY in INRIA's layout or PlayCanvas's compressed one.
+
+    Raises:
+        GaussianVAEError: no such file, an unknown format, or broken content.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise GaussianVAEError(f"{path}: is a folder; name a splat file ({', '.join(READABLE)})")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise GaussianVAEError(f"{path}: can't be read ({error.strerror or error})") from error
+    if path.suffix.lower() != ".ply" and data[:3] != b"ply":
+        raise GaussianVAEError(f"{path}: is of no known splat format; readable are {', '.join(READABLE)}")
+    return read_ply(path, data)
+
+
+def write_splats(path: Path | str, splats: Splats, inputs: Iterable[Path | str] = ()) -> None:
+    """Write a splat in the format that the extension names, atomically.
+
+    Args:
+        path: where to; must be none of `inputs`.
+        splats: what.
+        inputs: files that were read for it.
+
+    Raises:
+        GaussianVAEError: a format that can't be written, or a place that can't.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".ply" or path.name.lower().endswith(".compressed.ply"):
+        raise GaussianVAEError(f"{path}: of this format nothing can be written; writable are {', '.join(WRITABLE)}")
+    write_ply(path, splats, inputs)
+
+
+def cameras_beside(path: Path | str) -> Path:
+    """Where the training cameras of a splat file lie: LR.ply -> LR.cameras.json."""
+    path = Path(path)
+    stem = path.name.removesuffix(".ply").removesuffix(".compressed")
+    return path.with_name(f"{stem}.cameras.json")
+
+
+def find_cameras(path: Path | str) -> Cameras | None:
+    """The cameras beside a splat file, if there are any."""
+    beside = cameras_beside(path)
+    return read_cameras(beside) if beside.is_file() else None

@@ -1,7 +1,8 @@
-"""Splits of one Gaussian into two along a principal axis that keep its second moment and its peak.
+"""Splits of one Gaussian into two along its longest axis.
 
-Children lie at +/- d standard deviations with standard deviation sqrt(1 - d^2) along the axis, which keeps the second
-moment; opacity is matched so that the pair's peak is the parent's.
+`halve` keeps the picture as far as two Gaussians can: children at +/- d standard deviations with standard deviation
+sqrt(1 - d^2) along the axis keep the second moment, and their opacity the peak. `sharpen` is for a fit that goes on: it
+shrinks all axes and keeps opacity, which changes the picture but leaves the optimizer less to undo.
 """
 
 from __future__ import annotations
@@ -57,6 +58,25 @@ def halve(
         scales=scales * (1 - chosen * (1 - math.sqrt(1 - distance**2))),
         opacities=split_opacity(opacities, distance),
     )
+
+
+SHRINK = 1.6
+"""How much smaller the halves of a fit are, along every axis."""
+
+
+def sharpen(
+    quats: Float[Tensor, "M 4"],
+    scales: Float[Tensor, "M 3"],
+    opacities: Float[Tensor, " M"],
+    distance: float = DISTANCE,
+) -> Halves:
+    """Split along the longest axis into halves that are smaller along every axis and as opaque as their parent.
+
+    Fits grown with it end 1.4 to 2.4 dB better than with `halve` (docs/method.md): a pair that keeps second moment and
+    peak is twice as transparent after every split and stays wide across.
+    """
+    halves = halve(quats, scales, opacities, distance)
+    return Halves(halves.offsets, scales / SHRINK, opacities)
 
 
 def split_rows(splats: Splats, rows: Int[Tensor, " M"], distance: float = DISTANCE) -> tuple[Splats, RowEdit]:

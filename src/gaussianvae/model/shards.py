@@ -18,7 +18,7 @@ from gaussianvae.antialias import anchor
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.files import replacing
 from gaussianvae.growth.lineage import Level, Lineage
-from gaussianvae.growth.sensitivity import Curvature
+from gaussianvae.growth.sensitivity import Curvature, curvature
 from gaussianvae.model.tokens import Tokens, descendant_summary, make_tokens
 from gaussianvae.scene.cameras import Cameras, footprints
 from gaussianvae.scene.recipe import Recipe
@@ -36,7 +36,6 @@ class Shard:
     name: str
     splats: Splats
     lineage: Lineage
-    curvature: Curvature
     finer: Splats
     """The same run continued at HR."""
     parents: Int[Tensor, " M"]
@@ -67,7 +66,12 @@ class Shard:
         """The best closed form."""
         return anchor(self.splats, self.cameras, self.phi, self.scale)
 
-    def tokens(self, ancestors: int, curvature: bool = True) -> Tokens:
+    @cached_property
+    def curvature(self) -> Curvature:
+        """The Gauss-Newton sums over the LR views: a second a scene, so it is not stored."""
+        return curvature(self.splats, self.cameras)
+
+    def tokens(self, ancestors: int, with_curvature: bool = True) -> Tokens:
         """Tokens with the `ancestors` finest ancestors, with or without the Hessian's determinacy."""
         coarser = Lineage(tuple(level for level in self.lineage.levels if level.factor > 1))
         return make_tokens(
@@ -76,7 +80,7 @@ class Shard:
             self.phi,
             self.scale,
             lineage=coarser.last(min(ancestors, len(coarser.levels))),
-            known=self.curvature if curvature else None,
+            known=self.curvature if with_curvature else None,
         )
 
     @cached_property
@@ -95,7 +99,6 @@ def write_shard(
     name: str,
     splats: Splats,
     lineage: Lineage,
-    curvature: Curvature,
     finer: Splats,
     parents: Int[Tensor, " M"],
     cameras: Cameras,
@@ -112,8 +115,6 @@ def write_shard(
         tensors |= _pack(f"level{index}", level.state)
         tensors[f"level{index}.ancestors"] = level.ancestors.int()
     tensors |= {
-        "curvature.speedy": curvature.speedy,
-        "curvature.block": curvature.block,
         "parents": parents.int(),
         "cameras.viewmats": cameras.viewmats,
         "cameras.Ks": cameras.Ks,
@@ -170,7 +171,6 @@ def read_shard(path: Path) -> Shard:
         name=metadata["name"],
         splats=unpack("splats"),
         lineage=Lineage(levels),
-        curvature=Curvature(tensors["curvature.speedy"], tensors["curvature.block"]),
         finer=unpack("finer"),
         parents=tensors["parents"].long(),
         cameras=unpack_cameras("cameras", "size"),

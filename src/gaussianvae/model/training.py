@@ -145,7 +145,11 @@ def step_loss(
         posterior.divergence(prior).mean(0).clamp_min(config.free_nats).sum() if config.latent else torch.zeros(())
     )
     total = 0.5 * (losses[0] + losses[1]) + config.beta * divergence
-    return total, {"posterior": float(losses[0]), "prior": float(losses[1]), "kl": float(divergence)}
+    return total, {
+        "posterior": float(losses[0].detach()),
+        "prior": float(losses[1].detach()),
+        "kl": float(divergence.detach()),
+    }
 
 
 def train(

@@ -63,7 +63,8 @@ def reduce_image(
         return boxes.mean((-4, -2))
     weights = area_weights if operator == "area" else bicubic_weights
     rows, columns = weights(height, size[1]).to(image), weights(width, size[0]).to(image)
-    return torch.einsum("yh,xw,...hwc->...yxc", rows, columns, image)
+    short = torch.einsum("yh,...hwc->...ywc", rows, image)
+    return torch.einsum("xw,...ywc->...yxc", columns, short)
 
 
 def enlarge_bicubic(image: Float[Tensor, "V H W C"], size: tuple[int, int]) -> Float[Tensor, "V h w C"]:

@@ -31,7 +31,6 @@ from gaussianvae.fitting.reconstruct import (
 )
 from gaussianvae.fitting.run import Run, Stage, grow, take_step
 from gaussianvae.growth.lineage import Lineage, Recorder
-from gaussianvae.growth.sensitivity import curvature
 from gaussianvae.model.shards import write_shard
 from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.rasterize import render
@@ -169,7 +168,6 @@ def make_shard(folder: Path, plan: Draft, config: FactoryConfig) -> dict[str, ob
             name=name,
             splats=splats,
             lineage=Lineage(lineage.levels[:-1]),
-            curvature=curvature(splats, low.cameras),
             finer=finer,
             parents=parents,
             cameras=low.cameras,

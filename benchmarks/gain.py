@@ -1,0 +1,134 @@
+"""Gain without images on LR fits that training never saw, over the best closed form of each scene.
+
+    python benchmarks/gain.py [--mode mip|classic] [--scale 4] [--scenes NAME ...] [--seeds 0 1 2] [--json FILE]
+
+Test meshes: every kh_*, pc_*, pyr_* and bab_* of $GAUSSIANVAE_DATA/assets (48 views of 256 px; LR 64 px, 6k Gaussians,
+3,000 steps); lego: 100 px of 800, 10k Gaussians, 4,000 steps. Captures and fits are kept in runs/, keyed by content.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from gaussianvae.captures import load_views, read_capture
+from gaussianvae.cli.terminal import TerminalReporter
+from gaussianvae.enhance import EnhanceConfig, enhance
+from gaussianvae.evaluate import evaluate
+from gaussianvae.evaluate.baselines import cached_fit
+from gaussianvae.fitting.reconstruct import ReconstructConfig
+from gaussianvae.model.weights import Weights, read_weights, shipped_weights
+from gaussianvae.synthesize import SynthesisConfig, synthesize_mesh
+
+TEST_PREFIXES = ("kh_", "pc_", "pyr_", "bab_")
+WORK = Path("runs/gain")
+
+
+def scenes(data: Path, wanted: list[str] | None) -> dict[str, Path]:
+    """Capture folders or mesh files by scene name."""
+    found = {p.stem: p for p in sorted((data / "assets").glob("*.glb")) if p.stem.startswith(TEST_PREFIXES)}
+    found["lego"] = data / "captures" / "lego"
+    return {name: path for name, path in found.items() if wanted is None or name in wanted}
+
+
+def capture_of(name: str, path: Path, report: TerminalReporter) -> Path:
+    """The capture's folder; a mesh is synthesized once."""
+    if path.is_dir():
+        return path
+    folder = WORK / "captures" / name
+    if not folder.exists():
+        synthesize_mesh(folder, path, SynthesisConfig(views=48, size=256, seed=0), report)
+    return folder
+
+
+def judge(
+    name: str, path: Path, mode: str, scale: float, seed: int, weights: Weights, config: EnhanceConfig,
+    report: TerminalReporter,
+) -> dict[str, object]:  # fmt: skip
+    """One scene's figures."""
+    lego = name == "lego"
+    factor = 8.0 if lego else 4.0
+    fit = ReconstructConfig(
+        steps=4000 if lego else 3000,
+        max_gaussians=10_000 if lego else 6000,
+        mode="classic" if mode == "classic" else "mip",
+        seed=seed,
+    )
+    photos = read_capture(capture_of(name, path, report))
+    views = load_views(photos, photos.train, factor, report=report)
+    splats = cached_fit(f"{name}-{mode}", views, fit, fit.pixel, factor, WORK / "fits", report).splats
+    splats = replace(splats, recipe=replace(splats.recipe, factor=factor))
+    # the judged images can't be larger than the photos: beyond, the fit itself is judged at a coarser LR
+    finer = {
+        "enhanced": enhance(splats, scale, config, cameras=views.cameras, weights=weights, report=report).splats,
+        "anchored": enhance(splats, scale, replace(config, method="anchor"), cameras=views.cameras).splats,
+    }
+    result = evaluate(splats, photos, factor, finer, report=report, scale=scale, cache=WORK / "fits")
+    best = result.best_closed
+    ours = result.row("enhanced")
+    depth = [result.row(n).depth_error for n in result.closed if n in ("anchor", "split", "mip")]
+    known = [d for d in depth if d is not None]
+    return {
+        "scene": name,
+        "best_closed": best.method,
+        "closed_psnr": round(best.psnr, 3),
+        "enhanced_psnr": round(ours.psnr, 3),
+        "gain": round(ours.psnr - best.psnr, 3),
+        "gain_ssim": round(ours.ssim - result.best_closed_ssim, 4),
+        "gain_over_anchor": round(ours.psnr - result.row("anchor").psnr, 3),
+        "classic_view_gain": round(
+            result.row("enhanced@classic_view").psnr - result.row("anchored@classic_view").psnr, 3
+        ),
+        "depth_ratio": round(ours.depth_error / min(known), 4) if known and ours.depth_error is not None else None,
+        "num_gaussians": ours.num_gaussians,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mode", default="mip", choices=["mip", "classic"])
+    parser.add_argument("--scale", type=float, default=4.0)
+    parser.add_argument("--budget", type=float, default=1.5)
+    parser.add_argument("--score", default=EnhanceConfig().score)
+    parser.add_argument("--scenes", nargs="*")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    data = os.environ.get("GAUSSIANVAE_DATA")
+    if not data:
+        raise SystemExit("set GAUSSIANVAE_DATA to the folder of test data")
+    weights = read_weights(args.weights) if args.weights else shipped_weights()
+    report = TerminalReporter()
+    rows = []
+    for seed in args.seeds:
+        for name, path in scenes(Path(data), args.scenes).items():
+            config = EnhanceConfig(budget=args.budget, score=args.score)
+            row = {"seed": seed, **judge(name, path, args.mode, args.scale, seed, weights, config, report)}
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    for label, chosen in (
+        ("meshes", [r for r in rows if r["scene"] != "lego"]),
+        ("lego", [r for r in rows if r["scene"] == "lego"]),
+    ):
+        if chosen:
+            gains = np.array([float(str(r["gain"])) for r in chosen])
+            ssim = np.mean([float(str(r["gain_ssim"])) for r in chosen])
+            view = np.mean([float(str(r["classic_view_gain"])) for r in chosen])
+            depth = [float(str(r["depth_ratio"])) for r in chosen if r["depth_ratio"] is not None]
+            print(
+                f"{label}: mean gain {gains.mean():+.3f} dB (worst {gains.min():+.3f}, {int((gains < 0).sum())} of "
+                f"{len(gains)} worse), SSIM {ssim:+.4f}, classic view {view:+.3f}, "
+                f"depth error x{np.mean(depth) if depth else float('nan'):.3f}"
+            )
+    if args.json:
+        args.json.write_text(json.dumps({"mode": args.mode, "scale": args.scale, "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""A capture: posed photos in a folder, whatever its layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gaussianvae.errors import GaussianVAEError
+from gaussianvae.scene.cameras import Cameras
+
+TEST_EVERY = 8
+"""Without a test split of its own, every 8th image in name order is a test view (0, 8, 16, ...)."""
+
+
+@dataclass(frozen=True)
+class Capture:
+    """Posed photos at their native size; images are read when they are asked for."""
+
+    folder: Path
+    cameras: Cameras
+    """All views, native size."""
+    image_paths: tuple[Path, ...]
+    train: tuple[int, ...]
+    """Views that a fit may use."""
+    test: tuple[int, ...]
+    """Views that only an evaluation may use."""
+    has_alpha: bool
+    """Whether the photos are RGBA, to be composited over a background."""
+    depth_paths: tuple[Path | None, ...]
+    """True depth of a view, where it is known: float32 (H, W), along the optical axis, infinite where nothing is."""
+
+    def __repr__(self) -> str:
+        return f"Capture({self.folder}, {len(self.train)} train and {len(self.test)} test views, {self.cameras})"
+
+
+def every_eighth(names: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Train and test views of a capture without a test split of its own."""
+    order = sorted(range(len(names)), key=lambda view: names[view])
+    test = set(order[::TEST_EVERY])
+    return tuple(v for v in range(len(names)) if v not in test), tuple(sorted(test))
+
+
+def check_capture(capture: Capture) -> Capture:
+    """The capture itself, when a fit could use it.
+
+    Raises:
+        GaussianVAEError: fewer than two training photos.
+    """
+    if len(capture.train) < 2:
+        raise GaussianVAEError(f"{capture.folder}: has {len(capture.train)} training photo(s); a fit needs at least 2")
+    return capture

@@ -1,0 +1,107 @@
+"""Photos in memory: composited first, then brought down by the exact area average, then rounded to 8 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from gaussianvae.captures.capture import Capture
+from gaussianvae.errors import GaussianVAEError
+from gaussianvae.progress import SILENT, Reporter
+from gaussianvae.scene.cameras import Cameras, resize, scaled_size
+from gaussianvae.scene.imaging import Operator, composite, reduce_image, round_to_8_bits
+
+
+@dataclass(frozen=True)
+class Views:
+    """Photos of one size with their cameras."""
+
+    cameras: Cameras
+    images: Float[Tensor, "V H W 3"]
+    """0-1, multiples of 1/255."""
+    alphas: Float[Tensor, "V H W"] | None
+    """Coverage, where the photos have it."""
+    background: Float[Tensor, "3"]
+    """What lies under transparent photos, RGB 0-1."""
+
+
+def load_views(
+    capture: Capture,
+    views: Sequence[int],
+    factor: float,
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    operator: Operator = "area",
+    report: Reporter = SILENT,
+) -> Views:
+    """Load some photos, reduced by `factor`.
+
+    Args:
+        capture: where from.
+        views: which, in this order.
+        factor: at least 1; sizes are rounded, then each axis is reduced by its real ratio.
+        background: RGB 0-1 under transparent photos.
+        operator: `area`, or `bicubic` (antialiased, as Pillow does it).
+        report: receives progress.
+
+    Raises:
+        GaussianVAEError: a factor below 1, an undecodable photo, photos of different sizes.
+    """
+    if not factor >= 1:
+        raise GaussianVAEError(f"the factor is {factor:g}; photos can only be reduced, so it is at least 1")
+    cameras = resize(capture.cameras.select(views), factor)
+    if len(set(cameras.sizes)) > 1:
+        raise GaussianVAEError(f"{capture.folder}: photos have different sizes {sorted(set(cameras.sizes))[:3]}")
+    color = torch.tensor(background)
+    images, alphas = [], []
+    with report.bar("photos", len(views)) as bar:
+        for place, view in enumerate(views):
+            pixels = _decode(capture, view)
+            if capture.has_alpha:
+                alphas.append(reduce_image(pixels[..., 3:], cameras.sizes[place], operator)[..., 0].clamp(0, 1))
+                pixels = composite(pixels, color)
+            images.append(round_to_8_bits(reduce_image(pixels, cameras.sizes[place], operator)))
+            bar.advance()
+    return Views(cameras, torch.stack(images), torch.stack(alphas) if alphas else None, color)
+
+
+def _decode(capture: Capture, view: int) -> Float[Tensor, "H W C"]:
+    path = capture.image_paths[view]
+    try:
+        with Image.open(path) as image:
+            values = np.asarray(image.convert("RGBA" if capture.has_alpha else "RGB"), np.float32) / 255
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise GaussianVAEError(f"{path}: can't be decoded as an image ({error})") from error
+    return torch.from_numpy(values)
+
+
+def load_depths(capture: Capture, views: Sequence[int], factor: float) -> Float[Tensor, "V H W"] | None:
+    """True depths along the optical axis, infinite where nothing is; None unless every view has one.
+
+    A reduced pixel takes the depth at the native pixel nearest to its center: depths of edges must not be averaged.
+
+    Raises:
+        GaussianVAEError: an unreadable depth file.
+    """
+    depths = []
+    for view in views:
+        path = capture.depth_paths[view]
+        if path is None:
+            return None
+        try:
+            full = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise GaussianVAEError(f"{path}: no readable depth map ({error})") from error
+        native = capture.cameras.sizes[view]
+        if full.shape != (native[1], native[0]):
+            raise GaussianVAEError(f"{path}: has shape {full.shape}, its photo {native[1]}x{native[0]}")
+        width, height = scaled_size(native, factor)
+        rows = ((np.arange(height) + 0.5) * (native[1] / height)).astype(int)
+        columns = ((np.arange(width) + 0.5) * (native[0] / width)).astype(int)
+        depths.append(torch.from_numpy(full[np.ix_(rows, columns)].astype(np.float32)))
+    return torch.stack(depths)

@@ -1,0 +1,7 @@
+"""`python -m gaussianvae.cli`."""
+
+import sys
+
+from gaussianvae.cli import main
+
+sys.exit(main())

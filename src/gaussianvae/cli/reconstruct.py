@@ -1,0 +1,56 @@
+"""`gaussianvae reconstruct`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from gaussianvae.captures import load_views, read_capture
+from gaussianvae.cli.options import Output, check_writable, parse_background
+from gaussianvae.cli.terminal import TerminalReporter
+from gaussianvae.errors import GaussianVAEError
+from gaussianvae.fitting import reconstruct as fitting
+from gaussianvae.formats import cameras_beside, write_cameras, write_splats
+from gaussianvae.growth.lineage import write_lineage
+
+
+def reconstruct(
+    capture: Path,
+    /,
+    *,
+    output: Output,
+    factor: float,
+    lineage: Path | None = None,
+    background: str = "black",
+    checkpoint: Path | None = None,
+    config: Annotated[fitting.ReconstructConfig | None, Parameter(name="*")] = None,
+) -> None:
+    """Fit a splat to the training photos of a capture; its cameras are written beside it.
+
+    Args:
+        capture: Folder of the photos.
+        output: The splat to write (.ply).
+        factor: Reduction of the photos before the fit: 8 takes 800 px photos at 100 px.
+        lineage: Write the lineage to this file (.safetensors).
+        background: Under transparent photos: black, white or r,g,b.
+        checkpoint: Resume from this file when it is there; by default beside the output, removed when the fit is done.
+        config: Further options.
+    """
+    if not factor >= 1:
+        raise GaussianVAEError(f"the factor is {factor:g}; it counts down from the photos' own size and is at least 1")
+    color = parse_background(background)
+    photos = read_capture(capture)
+    check_writable(output)
+    if lineage is not None:
+        check_writable(lineage)
+    report = TerminalReporter()
+    views = load_views(photos, photos.train, factor, color, report=report)
+    if checkpoint is None:
+        checkpoint = output.with_name(f"{output.stem}.checkpoint.safetensors")
+    result = fitting.reconstruct(views, config, factor=factor, checkpoint=checkpoint, report=report)
+    write_splats(output, result.splats)
+    write_cameras(cameras_beside(output), views.cameras)
+    if lineage is not None:
+        write_lineage(lineage, result.lineage)

@@ -1,0 +1,78 @@
+"""`gaussianvae render`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from gaussianvae.antialias import CLASSIC_VIEW, PIXEL_FILTER, training_filter
+from gaussianvae.captures import read_capture
+from gaussianvae.cli.options import Output, check_folder, parse_background
+from gaussianvae.cli.terminal import TerminalReporter
+from gaussianvae.errors import GaussianVAEError
+from gaussianvae.evaluate.pictures import save_png
+from gaussianvae.formats import read_splats
+from gaussianvae.rasterize import render as draw
+from gaussianvae.scene.cameras import Cameras, resize
+from gaussianvae.scene.orbits import orbit as circle
+
+
+def render(
+    splats: Path,
+    /,
+    *,
+    output: Output,
+    capture: Path | None = None,
+    factor: float = 1.0,
+    views: Literal["test", "train", "all"] = "test",
+    orbit: int | None = None,
+    size: int = 512,
+    elevation: float = 20.0,
+    up: tuple[float, float, float] = (0.0, 0.0, 1.0),
+    background: str = "black",
+    filter: Literal["own", "pixel", "classic"] = "own",
+) -> None:
+    """Render a splat as PNGs, from a capture's cameras or from an orbit.
+
+    Args:
+        splats: The splat.
+        output: Folder for the pictures.
+        capture: Take this capture's cameras.
+        factor: Reduction of the capture's image size.
+        views: Which of the capture's views.
+        orbit: Take this many views on a circle around the splat.
+        size: Width and height of the orbit's pictures in pixels.
+        elevation: Degrees of the orbit above the horizon.
+        up: The world's upward direction for the orbit.
+        background: Under the splat: black, white or r,g,b.
+        filter: Pixel filter: the one that the splat was trained with, a true pixel's, or what most viewers do.
+    """
+    if (capture is None) == (orbit is None):
+        raise GaussianVAEError("give either --capture C (with --factor F) or --orbit N (with --size PX)")
+    color = parse_background(background)
+    given = read_splats(splats)
+    cameras = (
+        _capture_cameras(capture, factor, views)
+        if capture is not None
+        else circle(given, orbit or 0, size, elevation, up)
+    )
+    check_folder(output)
+    report = TerminalReporter()
+    pixel = {"own": training_filter(given.recipe), "pixel": PIXEL_FILTER, "classic": CLASSIC_VIEW}[filter]
+    with report.bar("render", len(cameras)) as bar, torch.no_grad():
+        for view in range(len(cameras)):
+            name = cameras.names[view] if cameras.names else f"view_{view:03d}"
+            save_png(output / f"{name}.png", draw(given, cameras, view, filter=pixel, background=color).rgb)
+            bar.advance()
+
+
+def _capture_cameras(folder: Path, factor: float, views: str) -> Cameras:
+    if not factor > 0:
+        raise GaussianVAEError(f"the factor is {factor:g}; it divides the image size and must be above 0")
+    capture = read_capture(folder)
+    chosen = {"test": capture.test, "train": capture.train, "all": range(len(capture.cameras))}[views]
+    if len(chosen) == 0:
+        raise GaussianVAEError(f"{folder}: has no {views} views; choose another --views")
+    return resize(capture.cameras.select(chosen), factor)

@@ -1,0 +1,88 @@
+"""Cameras beside a splat, in INRIA's cameras.json layout (position and camera-to-world rotation, OpenCV axes).
+
+We add cx and cy, which INRIA's files lack; without them the principal point is the image's center.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gaussianvae.errors import GaussianVAEError
+from gaussianvae.files import replacing
+from gaussianvae.scene.cameras import Cameras
+
+MAX_SIDE = 1 << 20
+
+
+def write_cameras(path: Path | str, cameras: Cameras, inputs: Iterable[Path | str] = ()) -> None:
+    """Write cameras atomically."""
+    rows = []
+    poses = torch.linalg.inv(cameras.viewmats.double())
+    for view, (width, height) in enumerate(cameras.sizes):
+        K = cameras.Ks[view].double()
+        rows.append(
+            {
+                "id": view,
+                "img_name": cameras.names[view] if cameras.names else f"{view:05d}",
+                "width": width,
+                "height": height,
+                "position": poses[view, :3, 3].tolist(),
+                "rotation": poses[view, :3, :3].tolist(),
+                "fx": float(K[0, 0]),
+                "fy": float(K[1, 1]),
+                "cx": float(K[0, 2]),
+                "cy": float(K[1, 2]),
+            }
+        )
+    with replacing(path, inputs) as beside:
+        beside.write_text(json.dumps(rows))
+
+
+def read_cameras(path: Path | str) -> Cameras:
+    """Read cameras.
+
+    Raises:
+        GaussianVAEError: no such file, or no list of cameras.
+    """
+    try:
+        rows = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise GaussianVAEError(f"{path}: no readable cameras ({error})") from error
+    if not isinstance(rows, list) or not rows:
+        raise GaussianVAEError(f"{path}: expected a list of cameras as in INRIA's cameras.json")
+    viewmats, Ks, sizes, names = [], [], [], []
+    for index, row in enumerate(rows):
+        try:
+            viewmat, K, size = _parse(row)
+        except (KeyError, TypeError, ValueError) as error:
+            raise GaussianVAEError(f"{path}: camera {index} makes no sense ({error})") from error
+        viewmats.append(viewmat)
+        Ks.append(K)
+        sizes.append(size)
+        names.append(str(row.get("img_name", index)))
+    return Cameras(torch.stack(viewmats).float(), torch.stack(Ks).float(), tuple(sizes), tuple(names))
+
+
+def _parse(row: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, tuple[int, int]]:
+    width, height = int(row["width"]), int(row["height"])
+    rotation = torch.tensor(row["rotation"], dtype=torch.float64)
+    position = torch.tensor(row["position"], dtype=torch.float64)
+    if rotation.shape != (3, 3) or position.shape != (3,):
+        raise ValueError("rotation must be 3x3 and position 3 numbers")
+    if float((rotation @ rotation.T - torch.eye(3, dtype=torch.float64)).abs().max()) > 1e-2:
+        raise ValueError("rotation is none")
+    numbers = [float(row["fx"]), float(row["fy"]), float(row.get("cx", width / 2)), float(row.get("cy", height / 2))]
+    if not (0 < width < MAX_SIDE and 0 < height < MAX_SIDE):
+        raise ValueError(f"image size {width}x{height}")
+    if not all(map(math.isfinite, [*numbers, *position.tolist()])) or min(numbers[:2]) <= 0:
+        raise ValueError("a number is not finite, or a focal length not positive")
+    viewmat = torch.eye(4, dtype=torch.float64)
+    viewmat[:3, :3], viewmat[:3, 3] = rotation.T, -rotation.T @ position
+    fx, fy, cx, cy = numbers
+    return viewmat, torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64), (width, height)

@@ -1,0 +1,262 @@
+"""One view through the kernels: threads, slabs, and the scratch memory that outlives a frame.
+
+State that a `Frame` keeps after `forward()`, until `release()`; further raster passes (gradients, sensitivities) walk
+it again, front to back, with the decisions of the forward pass bit for bit:
+
+    workspace["records"]    16 float32 a record (fields in layout.py), the `active` Gaussians in depth order
+    workspace["slots"]      int32 (n,): the record of a Gaussian, or -1 where it touches no pixel
+    workspace["pairs"]      int64 (num_pairs,): record | first vector row << 32 | last vector row << 40
+    starts, stops           int64 (slabs, tiles [+ 1]): tile t of slab s blended pairs[starts[s, t]:stops[s, t]]
+    image                   float32 (5 H W,): planes red, green, blue (background included), alpha, expected depth
+
+Gaussians are numbered as the caller gave them, padded to at least 16 invisible ones (see `flatten`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gaussianvae.rasterize.cpu.binning import alive_sums, depth_order, fill_pairs, find_spans, tile_offsets
+from gaussianvae.rasterize.cpu.blend import raster_forward
+from gaussianvae.rasterize.cpu.blend_backward import raster_backward
+from gaussianvae.rasterize.cpu.harmonics import shade
+from gaussianvae.rasterize.cpu.layout import PLANE, TILE_H, TILE_W
+from gaussianvae.rasterize.cpu.project import project
+from gaussianvae.rasterize.cpu.project_backward import project_backward
+from gaussianvae.rasterize.cpu.simd import LANES
+
+Floats = NDArray[np.float32]
+
+SLAB = 20000
+"""Gaussians binned and blended at a time: what lies behind opaque tiles is never shaded (16k to 32k are all good)."""
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+os.register_at_fork(after_in_child=_pools.clear)  # threads don't survive a fork
+
+
+def run(parts: int, task: Callable[[int], Any]) -> list[Any]:
+    """task(part) for every part, on `parts` threads (the calling one included)."""
+    if parts == 1:
+        return [task(0)]
+    if parts not in _pools:
+        _pools[parts] = ThreadPoolExecutor(parts - 1)
+    futures = [_pools[parts].submit(task, part) for part in range(1, parts)]
+    return [task(0)] + [future.result() for future in futures]
+
+
+def default_threads(count: int, size: tuple[int, int]) -> int:
+    """torch's number of threads, or one where starting them costs more than they save."""
+    return torch.get_num_threads() if count >= 20_000 or size[0] * size[1] >= 256 * 256 else 1
+
+
+class Workspace:
+    """Named scratch arrays that survive between frames: fresh memory costs page faults, about 1 ms per 10 MB."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, NDArray[Any]] = {}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.arrays[name]
+
+    def get(self, name: str, size: int, dtype: type = np.float32, keep: int = 0) -> NDArray[Any]:
+        """A flat array of at least `size`; the first `keep` values survive growth."""
+        array = self.arrays.get(name)
+        if array is None or array.size < size:
+            grown: NDArray[Any] = np.empty(int(size * 1.25) + LANES, dtype)
+            if keep and array is not None:
+                grown[:keep] = array[:keep]
+            self.arrays[name] = array = grown
+        return array
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays.values())
+
+
+_free: list[Workspace] = []
+_MOST_FREE = 4
+
+
+def flatten(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor) -> tuple[Floats, ...]:
+    """The five tensors (N, ...) as flat arrays, padded by invisible Gaussians to one vector (16) of them."""
+    flat = tuple(
+        np.ascontiguousarray(t.detach().numpy(), np.float32).reshape(-1) for t in (means, quats, scales, opacities, sh)
+    )
+    missing = LANES - len(means)
+    if missing > 0:
+        widths = 3, 4, 3, 1, 3 * sh.shape[1]
+        flat = tuple(np.pad(a, (0, missing * width)) for a, width in zip(flat, widths, strict=True))
+    return flat
+
+
+def camera_vector(viewmat: Tensor, K: Tensor, size: tuple[int, int]) -> Floats:
+    """A world-to-camera transform (4, 4), OpenCV axes, and intrinsics (3, 3), packed for the kernels.
+
+    0-8 rotation, row by row; 9-11 translation; 12-15 fx, fy, cx, cy; 16-18 position; 19-22 the limits of x / z and of
+    y / z between which the Jacobian is taken (the view and 15 % of its size on every side).
+    """
+    (width, height), pose = size, viewmat.detach().double().numpy()
+    (fx, _, cx), (_, fy, cy), _ = K.detach().double().tolist()
+    rotation, translation = pose[:3, :3], pose[:3, 3]
+    margin_x, margin_y = 0.15 * width / fx, 0.15 * height / fy
+    packed = np.empty(23, np.float32)
+    packed[:9] = rotation.reshape(-1)
+    packed[9:12] = translation
+    packed[12:16] = fx, fy, cx, cy
+    packed[16:19] = -rotation.T @ translation
+    packed[19:] = (
+        -cx / fx - margin_x,
+        (width - cx) / fx + margin_x,
+        -cy / fy - margin_y,
+        (height - cy) / fy + margin_y,
+    )
+    return packed
+
+
+class Frame:
+    """One view of Gaussians: `forward()`, any passes over what it leaves behind, `release()`."""
+
+    workspace: Workspace | None = None
+    image: Floats | None = None
+
+    def __init__(
+        self,
+        parameters: Sequence[Floats],
+        camera: Floats,
+        size: tuple[int, int],
+        *,
+        eps2d: float = 0.3,
+        compensated: bool = False,
+        background: Sequence[float] = (0.0, 0.0, 0.0),
+        threads: int = 1,
+    ) -> None:
+        """
+        Args:
+            parameters: means, quats, scales, opacities, sh, from `flatten`.
+            camera: from `camera_vector`.
+            size: (width, height) in pixels.
+            eps2d: variance of the pixel filter, square pixels.
+            compensated: whether opacities make up for the filter (mode "mip").
+            background: RGB behind everything.
+            threads: how many to run on.
+        """
+        self.parameters, self.camera, self.size = tuple(parameters), camera, size
+        self.background = np.array(background, np.float32)
+        self.eps2d, self.compensated, self.threads = np.float32(eps2d), bool(compensated), threads
+        self.tiles = -(-size[0] // TILE_W), -(-size[1] // TILE_H)
+
+    def forward(self, image: Floats | None = None) -> Floats:
+        """Render into `image` (5 H W,), made when not given."""
+        if self.workspace is None:
+            self.workspace = _free.pop() if _free else Workspace()
+        (width, height), (tiles_x, tiles_y) = self.size, self.tiles
+        n, parts, get, tiles = self.parameters[3].size, self.threads, self.workspace.get, tiles_x * tiles_y
+        self.image = np.empty(5 * width * height, np.float32) if image is None else image
+        geometry = get("geometry", 16 * n)
+        options = self.camera, width, height, self.eps2d, self.compensated, geometry
+        run(parts, lambda p: project(p, parts, *self.parameters[:4], *options))
+        order = depth_order(geometry, n)
+        get("records", 16 * order.size + 16)
+        get("slots", n, np.int32)[:n] = -1
+        get("states", tiles * 5 * PLANE)
+        get("pairs", 1, np.int64)
+        alive, sums = get("alive", tiles, np.uint8), get("sums", (tiles_x + 1) * (tiles_y + 1), np.int64)
+        alive[:] = 1
+        sums[:] = 0
+        slabs = max(1, round(order.size / SLAB))
+        self.starts, self.stops = np.zeros((slabs, tiles + 1), np.int64), np.zeros((slabs, tiles), np.int64)
+        self.active = self.num_pairs = 0
+        for slab in range(slabs):
+            lo, hi = order.size * slab // slabs, order.size * (slab + 1) // slabs
+            last = slab == slabs - 1
+            if slab and alive_sums(alive, tiles_x, tiles_y, sums) == 0:
+                hi, last = lo, True  # everything is opaque: only the output is left to do
+            self._blend(order[lo:hi], slab, last)
+            if last:
+                self.starts, self.stops = self.starts[: slab + 1], self.stops[: slab + 1]
+                break
+        return self.image
+
+    def _blend(self, order: NDArray[np.int32], slab: int, last: bool) -> None:
+        """Bin, shade and blend some Gaussians, `order` from front to back."""
+        assert self.workspace is not None
+        (width, height), (tiles_x, tiles_y), n = self.size, self.tiles, self.parameters[3].size
+        parts, scratch, count, base = self.threads, self.workspace, order.size, self.active
+        geometry, records, slots = scratch["geometry"], scratch["records"], scratch["slots"][:n]
+        alive, sums = scratch["alive"], scratch["sums"]
+        counts = np.zeros((parts, tiles_x * tiles_y), np.int64)
+
+        def find(p: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+            mine = order[count * p // parts : count * (p + 1) // parts]
+            return find_spans(mine, width, height, tiles_x, geometry, slab > 0, alive, sums, counts[p])  # type: ignore
+
+        found = run(parts, find)
+        end = tile_offsets(counts, self.num_pairs, self.starts[slab])
+        pairs = scratch.get("pairs", end, np.int64, keep=self.num_pairs)
+        bases = [base + sum(ids.size for ids, _ in found[:p]) for p in range(parts + 1)]
+
+        def prepare(p: int) -> None:
+            ids, spans = found[p]
+            shade(ids, bases[p], self.parameters[0], self.parameters[4], self.camera, geometry, records, slots)
+            fill_pairs(spans, bases[p], tiles_x, alive, counts[p], pairs)
+
+        run(parts, prepare)
+        self.active, self.num_pairs = bases[-1], end
+        lists = records, pairs[:end], self.starts[slab], self.stops[slab], alive
+        image = width, height, self.background, scratch["states"], self.image
+        run(parts, lambda p: raster_forward(p, parts, slab == 0, last, *lists, tiles_x, tiles_y, *image))
+
+    def backward(self, v_rgb: Floats, v_alpha: Floats | None = None, v_depth: Floats | None = None) -> list[Floats]:
+        """Gradients of means, quats, scales, opacities, sh and means2d (x, y, |x|, |y|), flat.
+
+        Args:
+            v_rgb: dL/d(red, green, blue) as planes (3 H W,); v_alpha, v_depth: planes (H W,), none is zero.
+        """
+        if self.workspace is None:  # released since: the state is made again, the image written over by the same
+            self.forward(self.image)
+        assert self.workspace is not None
+        n, parts, get, active = self.parameters[3].size, self.threads, self.workspace.get, self.active
+        if v_alpha is None or v_depth is None:
+            zeros = get("zeros", self.size[0] * self.size[1])
+            zeros[:] = 0.0
+            v_alpha, v_depth = zeros if v_alpha is None else v_alpha, zeros if v_depth is None else v_depth
+        # fresh memory, as the caller keeps it
+        gradients = [np.empty_like(p) for p in self.parameters] + [np.empty(4 * n, np.float32)]
+        records, slots, pairs = self.workspace["records"], self.workspace["slots"][:n], self.pairs
+        moments = get("moments", parts * (16 * active + 16))[: parts * (16 * active + 16)].reshape(parts, -1)
+        options = self.camera, self.eps2d, self.compensated, records, slots, moments
+
+        def raster(p: int) -> None:
+            moments[p] = 0.0
+            lists = records, pairs, self.starts, self.stops, *self.tiles
+            raster_backward(p, parts, *lists, *self.size, self.image, v_rgb, v_alpha, v_depth, moments[p])
+
+        def project(p: int) -> None:
+            project_backward(n * p // parts, n * (p + 1) // parts, *self.parameters, *options, *gradients)
+
+        run(parts, raster)
+        run(parts, project)
+        return gradients
+
+    @property
+    def pairs(self) -> NDArray[np.int64]:
+        """The pairs of the forward pass (one meaningless one when there are none)."""
+        assert self.workspace is not None
+        return self.workspace["pairs"][: max(self.num_pairs, 1)]
+
+    def release(self) -> None:
+        """Give the scratch memory back; a later `backward` renders again first."""
+        if self.workspace is not None and len(_free) < _MOST_FREE:
+            _free.append(self.workspace)
+        self.workspace = None
+
+    def __del__(self) -> None:
+        self.release()

@@ -1,0 +1,48 @@
+"""Sizes, constants and record fields that the kernels share; how they are compiled."""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from gaussianvae.rasterize.cpu.simd import LANES, lane_constant
+
+TILE_W = 8  # fixed: a vector is 8 x 2 pixels
+ROWS = 16  # vectors per tile
+TILE_H = 2 * ROWS
+SHIFT = TILE_H.bit_length() - 1  # // TILE_H, without the floor fix-up of a signed division
+PLANE = ROWS * 16  # floats per state plane of a tile
+
+# fields of a record (16 float32 = one cache line). Center, exponent e(dx, t) = LOG2OP + QA dx^2 + QT t^2 = log2(alpha)
+# with t = dy - SLOPE dx, color, depth; then what only binning and gradients read: half extents RX, RY of the ellipse
+# alpha >= 1/255 (q <= TAU), dx of its lowest row, 1 / a, kappa. Colors are zero before shading
+MX, MY, QA, SLOPE, QT, LOG2OP, RED, GREEN, BLUE, DEPTH, RX, XTOP, INV_A, KAPPA, TAU, RY = range(16)
+# fields of the moments that raster_backward sums; w = dL/d(ln alpha) of a pixel
+G_W, G_WX, G_WXX, G_WT, G_WTX, G_WTT, G_RED, G_GREEN, G_BLUE, G_DEPTH, G_ABSX, G_ABSY = range(12)
+
+HALF_LOG2E = np.float32(0.5 / math.log(2.0))
+TWO_LN2 = np.float32(2.0 * math.log(2.0))
+LOG2_255 = np.float32(math.log2(255.0))
+ALPHA_MAX = np.float32(0.999)
+T_MIN = np.float32(1e-4)
+NEAR, FAR = np.float32(0.01), np.float32(1e10)
+ZERO, HALF = np.float32(0.0), np.float32(0.5)
+
+lane = lane_constant(range(LANES))
+lane_x = lane_constant([i % 8 for i in range(16)])
+lane_y = lane_constant([i // 8 for i in range(16)])
+lane_band = lane_constant([TILE_W * i for i in range(16)])
+
+# not nnan, ninf (lanes that a select drops may hold them) nor reassoc (it would undo the rounding trick of exp2)
+_OPTIONS = dict(nogil=True, error_model="numpy", fastmath={"contract", "arcp", "nsz"})
+
+
+def kernel(function):
+    """Compile at the first call, and keep the result in numba's cache if that has a folder to write to."""
+    try:
+        return njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # nowhere to write: every process compiles anew
+        return njit(**_OPTIONS)(function)
+
+
+inline = njit(forceinline=True, **_OPTIONS)

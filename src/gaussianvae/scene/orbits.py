@@ -1,0 +1,125 @@
+"""Cameras on a circle around a splat, to look at it, or to stand in for the unknown ones that it was trained with."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gaussianvae.errors import GaussianVAEError
+from gaussianvae.progress import SILENT, Reporter
+from gaussianvae.scene.cameras import Cameras
+from gaussianvae.scene.splats import Splats
+
+FIELD_OF_VIEW = math.radians(40)
+TYPICAL_SIZE_PX = 1.0
+"""What the estimate of unknown training cameras rests on: the median over Gaussians of the middle standard deviation,
+in pixels of the training images."""
+ESTIMATED_ELEVATIONS = (-15.0, 15.0, 45.0)
+ESTIMATED_VIEWS = 36
+
+
+def robust_extent(points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "3"], float]:
+    """Median of some points, and half the diagonal of the box between their 5 % and 95 % quantiles (at least 1e-6)."""
+    ordered = points.sort(dim=0).values
+    last = len(points) - 1
+    low, middle, high = (ordered[round(share * last)] for share in (0.05, 0.5, 0.95))
+    return middle, max(0.5 * float((high - low).norm()), 1e-6)
+
+
+def look_at(
+    positions: Float[Tensor, "V 3"], target: Float[Tensor, "3"], up: Float[Tensor, "3"]
+) -> Float[Tensor, "V 4 4"]:
+    """World-to-camera matrices (OpenCV axes) of cameras that look at a point, with `up` upwards in the picture."""
+    forward = torch.nn.functional.normalize(target - positions, dim=-1)
+    right = torch.nn.functional.normalize(torch.linalg.cross(forward, up.expand_as(forward)), dim=-1)
+    down = torch.linalg.cross(forward, right)
+    rotation = torch.stack([right, down, forward], 1)
+    viewmats = torch.eye(4, dtype=positions.dtype).repeat(len(positions), 1, 1)
+    viewmats[:, :3, :3] = rotation
+    viewmats[:, :3, 3] = -(rotation @ positions[:, :, None])[:, :, 0]
+    return viewmats
+
+
+def orbit(
+    splats: Splats,
+    count: int,
+    size: int,
+    elevation: float = 20.0,
+    up: tuple[float, float, float] = (0.0, 0.0, 1.0),
+) -> Cameras:
+    """`count` square views evenly around a splat, 40 degrees wide, far enough to show its robust extent.
+
+    Args:
+        splats: N Gaussians; the circle's center is the median of their centers.
+        count: views, at least 1.
+        size: image width and height in pixels, at least 1.
+        elevation: degrees above the horizon, between -90 and 90.
+        up: the world's upward direction.
+
+    Raises:
+        GaussianVAEError: nothing to look at, or a number out of range.
+    """
+    if len(splats) == 0:
+        raise GaussianVAEError("the splat holds no Gaussians; there is nothing to look at")
+    if count < 1 or size < 1:
+        raise GaussianVAEError(f"an orbit of {count} views of {size} px; both must be at least 1")
+    if not abs(elevation) < 90:
+        raise GaussianVAEError(f"the elevation is {elevation:g} degrees; allowed is between -90 and 90")
+    upward = torch.tensor(up)
+    if not bool(upward.isfinite().all()) or float(upward.norm()) == 0:
+        raise GaussianVAEError(f"the upward direction {up} has no length; give for instance 0 0 1")
+    upward = upward / upward.norm()
+    center, radius = robust_extent(splats.means.detach().float())
+    # two directions that span the horizon
+    first = torch.linalg.cross(upward, torch.eye(3)[int(upward.abs().argmin())])
+    first = first / first.norm()
+    second = torch.linalg.cross(upward, first)
+    angle = torch.arange(count)[:, None] * (2 * math.pi / count)
+    tilt = math.radians(elevation)
+    horizontal = angle.cos() * first + angle.sin() * second
+    distance = 1.1 * radius / math.sin(FIELD_OF_VIEW / 2)
+    positions = center + distance * (math.cos(tilt) * horizontal + math.sin(tilt) * upward)
+    focal = 0.5 * size / math.tan(FIELD_OF_VIEW / 2)
+    K = torch.tensor([[focal, 0.0, 0.5 * size], [0.0, focal, 0.5 * size], [0.0, 0.0, 1.0]])
+    digits = max(3, len(str(count - 1)))
+    return Cameras(
+        viewmats=look_at(positions, center, upward),
+        Ks=K.repeat(count, 1, 1),
+        sizes=((size, size),) * count,
+        names=tuple(f"orbit_{index:0{digits}d}" for index in range(count)),
+    )
+
+
+def estimate_cameras(splats: Splats, width: int | None = None, report: Reporter = SILENT) -> Cameras:
+    """Stand-ins for the cameras that a splat was trained with: three circles around it, square images.
+
+    Args:
+        splats: N Gaussians.
+        width: of the training images in pixels; by default what the splat remembers, else estimated from the sizes of
+            its Gaussians.
+        report: receives the note that says what was estimated.
+
+    Raises:
+        GaussianVAEError: an empty splat, or a width below 1.
+    """
+    known = width or splats.recipe.width
+    if known is None:
+        probe = orbit(splats, 1, 1)
+        center, _ = robust_extent(splats.means)
+        distance = float((probe.positions[0] - center).norm())
+        middle = splats.scales.sort(dim=1).values[:, 1].median()
+        # a pixel of a `width` px image at the center is distance * (2 tan(fov / 2)) / width
+        span = 2 * distance * math.tan(FIELD_OF_VIEW / 2)
+        known = min(max(round(TYPICAL_SIZE_PX * span / max(float(middle), 1e-9)), 16), 4096)
+    each = ESTIMATED_VIEWS // len(ESTIMATED_ELEVATIONS)
+    rings = [orbit(splats, each, known, elevation) for elevation in ESTIMATED_ELEVATIONS]
+    how = "given" if width else "remembered" if splats.recipe.width else "estimated; --trained-width sets it"
+    report.message(f"no training cameras known: circles around the splat stand in, image width {known} px ({how})")
+    return Cameras(
+        viewmats=torch.cat([ring.viewmats for ring in rings]),
+        Ks=torch.cat([ring.Ks for ring in rings]),
+        sizes=tuple(size for ring in rings for size in ring.sizes),
+    )

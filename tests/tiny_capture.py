@@ -1,0 +1,57 @@
+"""A NeRF-synthetic capture small enough for any test: a cloud of Gaussians seen from two circles."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from gaussianvae.rasterize import Filter, render
+from gaussianvae.scene.cameras import Cameras
+from gaussianvae.scene.frames import viewmats_to_camera_to_world
+from gaussianvae.scene.orbits import orbit
+from gaussianvae.scene.recipe import Recipe
+from gaussianvae.scene.rotations import random_quats
+from gaussianvae.scene.splats import Splats
+
+
+def random_splats(count: int = 120, seed: int = 0, size: float = 0.12, recipe: Recipe | None = None) -> Splats:
+    """Gaussians in the unit ball."""
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=1)
+    return Splats(
+        means=0.8 * direction * torch.rand(count, 1, generator=generator) ** (1 / 3),
+        quats=random_quats(count, generator),
+        scales=size * torch.exp(0.4 * torch.randn(count, 3, generator=generator)),
+        opacities=0.3 + 0.6 * torch.rand(count, generator=generator),
+        sh0=2 * torch.rand(count, 1, 3, generator=generator) - 1,
+        shN=0.05 * torch.randn(count, 3, 3, generator=generator),
+        recipe=recipe or Recipe("mip", 0.1, True, None, None, 4.0, 100),
+    )
+
+
+def write_split(folder: Path, split: str, splats: Splats, cameras: Cameras) -> None:
+    """Photos and poses of one split."""
+    (folder / split).mkdir(parents=True)
+    poses = viewmats_to_camera_to_world(cameras.viewmats, "opengl")
+    frames = []
+    for view in range(len(cameras)):
+        with torch.no_grad():
+            seen = render(splats, cameras, view, filter=Filter("mip", 0.1))
+        straight = seen.rgb / seen.alpha[..., None].clamp_min(1e-6)
+        rgba = torch.cat([straight, seen.alpha[..., None]], -1).clamp(0, 1)
+        Image.fromarray((rgba * 255).round().to(torch.uint8).numpy()).save(folder / split / f"r_{view}.png")
+        frames.append({"file_path": f"./{split}/r_{view}", "transform_matrix": poses[view].tolist()})
+    angle = 2 * math.atan(0.5 * cameras.sizes[0][0] / float(cameras.Ks[0, 0, 0]))
+    (folder / f"transforms_{split}.json").write_text(json.dumps({"camera_angle_x": angle, "frames": frames}))
+
+
+def write_capture(folder: Path, size: int = 48, train: int = 6, test: int = 3) -> Splats:
+    """Write the capture; returns the splat that its photos show."""
+    splats = random_splats()
+    write_split(folder, "train", splats, orbit(splats, train, size))
+    write_split(folder, "test", splats, orbit(splats, test, size, elevation=-10.0))
+    return splats
