@@ -24,6 +24,8 @@ install_import_hook(
 def _seed() -> None:
     import torch
 
+    # small tensors: more threads only wait for one another
+    torch.set_num_threads(1)
     torch.manual_seed(0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,23 +15,11 @@ from gaussianvae.scene.cameras import Cameras
 from gaussianvae.scene.frames import viewmats_to_camera_to_world
 from gaussianvae.scene.orbits import orbit
 from gaussianvae.scene.recipe import Recipe
-from gaussianvae.scene.rotations import random_quats
 from gaussianvae.scene.splats import Splats
+from scenes import random_splats
 
-
-def random_splats(count: int = 120, seed: int = 0, size: float = 0.12, recipe: Recipe | None = None) -> Splats:
-    """Gaussians in the unit ball."""
-    generator = torch.Generator().manual_seed(seed)
-    direction = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=1)
-    return Splats(
-        means=0.8 * direction * torch.rand(count, 1, generator=generator) ** (1 / 3),
-        quats=random_quats(count, generator),
-        scales=size * torch.exp(0.4 * torch.randn(count, 3, generator=generator)),
-        opacities=0.3 + 0.6 * torch.rand(count, generator=generator),
-        sh0=2 * torch.rand(count, 1, 3, generator=generator) - 1,
-        shN=0.05 * torch.randn(count, 3, 3, generator=generator),
-        recipe=recipe or Recipe("mip", 0.1, True, None, None, 4.0, 100),
-    )
+RECIPE = Recipe("mip", 0.1, False, None, None, 4.0, 100)
+"""As if the splat had been fitted to a quarter of the photos' size in 100 steps."""
 
 
 def write_split(folder: Path, split: str, splats: Splats, cameras: Cameras) -> None:
@@ -51,7 +40,9 @@ def write_split(folder: Path, split: str, splats: Splats, cameras: Cameras) -> N
 
 def write_capture(folder: Path, size: int = 48, train: int = 6, test: int = 3) -> Splats:
     """Write the capture; returns the splat that its photos show."""
-    splats = random_splats()
+    splats = random_splats(200, recipe=RECIPE)
+    # colors that a photo can hold: straight colors over 1 would be clipped
+    splats = replace(splats, sh0=splats.sh0.clamp(-1.2, 1.2), shN=0.3 * splats.shN)
     write_split(folder, "train", splats, orbit(splats, train, size))
     write_split(folder, "test", splats, orbit(splats, test, size, elevation=-10.0))
     return splats

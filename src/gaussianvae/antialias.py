@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gaussianvae.growth.split import split_rows
 from gaussianvae.rasterize.types import Filter
 from gaussianvae.scene.cameras import NEAR, Cameras, to_camera
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.splats import Splats, covariances
+from gaussianvae.scene.split import split_rows
 
 PIXEL_FILTER = Filter("mip", 0.1)
 """How a finished splat is shown when judged: the true pixel's filter, opacity compensated (Mip-Splatting)."""

@@ -13,12 +13,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gaussianvae.antialias import anchor, training_filter
+from gaussianvae.antialias import anchor
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.growth.choice import children_allowed, choose
 from gaussianvae.growth.lineage import Lineage, check_lineage
 from gaussianvae.growth.sensitivity import DEFAULT_SCORE, Curvature, curvature, score
-from gaussianvae.growth.split import split_rows
 from gaussianvae.model.residuals import insert
 from gaussianvae.model.tokens import make_tokens
 from gaussianvae.model.vae import predict
@@ -27,6 +26,7 @@ from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.scene.cameras import Cameras, footprints
 from gaussianvae.scene.edits import RowEdit, unchanged
 from gaussianvae.scene.splats import Splats, concatenate
+from gaussianvae.scene.split import split_rows
 
 OBSERVED, REFINED, INVENTED = 0.0, 1.0, 2.0
 """Values of the extra property `provenance`."""
@@ -197,5 +197,5 @@ def provenance(start: Splats, fine: Splats, edit: RowEdit) -> Float[Tensor, " M"
 
 def _with_provenance(splats: Splats, kind: Tensor) -> Splats:
     """The finished splat: plain Gaussians in mip mode, whatever their LR fit was."""
-    recipe = replace(splats.recipe, mode="mip", eps2d=0.1, filter_3d=training_filter(splats.recipe).mode == "mip")
+    recipe = replace(splats.recipe, mode="mip", eps2d=0.1, filter_3d=splats.recipe.filter_3d)
     return replace(splats, extras={**splats.extras, "provenance": kind}, recipe=recipe, stored=None)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scenes import ring_cameras
 
 from gaussianvae.captures import load_views, read_capture
 from gaussianvae.captures.blender import write_blender_split
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.scene.cameras import project, resize
+from scenes import ring_cameras
 
 
 def write_capture(folder: Path, views: int = 9, size: int = 48) -> None:

@@ -12,7 +12,8 @@ from PIL import Image
 from gaussianvae.cli import main
 from gaussianvae.formats import find_cameras, read_splats, write_splats
 from gaussianvae.growth.lineage import read_lineage
-from tiny_capture import random_splats, write_capture
+from scenes import random_splats
+from tiny_capture import write_capture
 
 
 @pytest.fixture(scope="module")

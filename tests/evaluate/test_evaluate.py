@@ -23,7 +23,8 @@ from gaussianvae.growth.lineage import Lineage
 from gaussianvae.rasterize import Filter, render
 from gaussianvae.scene.imaging import psnr, round_to_8_bits
 from gaussianvae.scene.splats import Splats
-from tiny_capture import random_splats, write_capture
+from scenes import random_splats
+from tiny_capture import RECIPE, write_capture
 
 FIELDS = [
     "method", "psnr", "ssim", "lpips_alex", "lpips_vgg", "flip", "lr_consistency", "num_gaussians", "bytes", "renders",
@@ -153,7 +154,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[ReconstructConfig, tuple
 
     def fit(views: object, config: ReconstructConfig, **_: object) -> Reconstruction:
         asked.append((config, views.cameras.sizes[0]))  # type: ignore[attr-defined]
-        return Reconstruction(random_splats(config.max_gaussians, config.seed), Lineage(), (0.0,))
+        return Reconstruction(random_splats(config.max_gaussians, seed=config.seed, recipe=RECIPE), Lineage(), (0.0,))
 
     monkeypatch.setattr(baselines, "reconstruct", fit)
     return asked
@@ -173,7 +174,7 @@ def test_baselines_get_equal_means_and_are_cached_by_content(
     first = run()
     by_mode = {(config.mode, size): config for config, size in fits}
     assert by_mode["classic", (12, 12)].max_gaussians == 80 and by_mode["classic", (12, 12)].steps == 100
-    assert by_mode["mip", (12, 12)].max_gaussians == 120 and by_mode["mip", (12, 12)].steps == 300
+    assert by_mode["mip", (12, 12)].max_gaussians == 200 and by_mode["mip", (12, 12)].steps == 300
     assert len(fits) == 4 and sum(size == (48, 48) for _, size in fits) == 2
     assert [row.method for row in first.rows[-5:]] == list(names)
     assert first.row("mip_matched").cpu_seconds is not None and first.row("mip_matched").renders == 300

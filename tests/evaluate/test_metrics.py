@@ -12,7 +12,7 @@ from gaussianvae.evaluate.metrics import depth_error, lr_consistency, psnr, ssim
 from gaussianvae.scene.cameras import project
 from gaussianvae.scene.imaging import reduce_image
 from gaussianvae.scene.orbits import orbit
-from tiny_capture import random_splats
+from scenes import random_splats
 
 
 def images(seed: int, height: int = 13, width: int = 17) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,7 +85,7 @@ def test_depth_error_counts_only_covered_pixels_of_finite_truth() -> None:
 
 
 def test_visible_points_project_back_to_pixel_centers() -> None:
-    cameras = orbit(random_splats(), 3, 8, elevation=33.0)
+    cameras = orbit(random_splats(120), 3, 8, elevation=33.0)
     depth = 1 + torch.rand(8, 8, generator=torch.Generator().manual_seed(4))
     depth[2, 3] = math.inf
     points, hit = visible_points(cameras, 1, depth)
@@ -97,7 +97,7 @@ def test_visible_points_project_back_to_pixel_centers() -> None:
 
 
 def test_truth_diagonal_is_that_of_the_seen_points_and_zero_of_nothing() -> None:
-    cameras = orbit(random_splats(), 2, 8)
+    cameras = orbit(random_splats(120), 2, 8)
     depths = torch.full((2, 8, 8), math.inf)
     assert truth_diagonal(cameras, depths) == 0
     depths[0, 0, 0], depths[1, 7, 7] = 2.0, 3.0

@@ -10,13 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scenes import random_splats
 
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.formats import cameras_beside, find_cameras, read_cameras, read_splats, write_cameras, write_splats
 from gaussianvae.formats.ply_header import make_header
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.splats import covariances
+from scenes import random_splats
 
 NAMES = ["x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2"]
 NAMES += ["rot_0", "rot_1", "rot_2", "rot_3"]
@@ -65,7 +65,9 @@ def test_untouched_rows_are_written_bit_for_bit(tmp_path: Path) -> None:
     write_splats(tmp_path / "b.ply", replace(splats, opacities=changed))
     data = (tmp_path / "b.ply").read_bytes()
     body = np.frombuffer(data[data.index(b"end_header\n") + 11 :], rows.dtype[list(rows.dtype.names or ())])
-    names = [line.split()[-1].decode() for line in data.split(b"end_header")[0].splitlines() if line.startswith(b"property")]
+    names = [
+        line.split()[-1].decode() for line in data.split(b"end_header")[0].splitlines() if line.startswith(b"property")
+    ]
     written = np.frombuffer(body.tobytes(), [(name, "<f4") for name in names])
     for name in rows.dtype.names or ():
         same = written[name].view("u4") == rows[name].view("u4")
@@ -203,7 +205,17 @@ def test_cameras_round_trip(tmp_path: Path) -> None:
     torch.testing.assert_close(back.Ks, cameras.Ks)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '[{"width": 3}]', "[1]", '[{"width":1,"height":1,"fx":0,"fy":1,"position":[0,0,0],"rotation":[[1,0,0],[0,1,0],[0,0,1]]}]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '[{"width": 3}]',
+        "[1]",
+        '[{"width":1,"height":1,"fx":0,"fy":1,"position":[0,0,0],"rotation":[[1,0,0],[0,1,0],[0,0,1]]}]',
+    ],
+)
 def test_broken_cameras_are_one_clear_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(GaussianVAEError):

@@ -8,16 +8,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scenes import random_splats, ring_cameras
 
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.growth.choice import children_allowed, choose
-from gaussianvae.growth.lineage import Recorder, follow, read_lineage, write_lineage
+from gaussianvae.growth.lineage import Recorder, read_lineage, write_lineage
 from gaussianvae.growth.sensitivity import SCORES, curvature, score
-from gaussianvae.growth.split import halve, split_rows
 from gaussianvae.scene.cameras import footprints
 from gaussianvae.scene.edits import append_children, keep, reorder
 from gaussianvae.scene.splats import covariances
+from gaussianvae.scene.split import halve, split_rows
+from scenes import random_splats, ring_cameras
 
 
 def test_halves_keep_the_second_moment_and_the_peak() -> None:
@@ -90,7 +90,7 @@ def test_recorder_never_names_a_wrong_parent(count: int, edits: list[tuple[str, 
             edit = reorder(torch.randperm(n, generator=generator), n)
         recorder.edit(edit)
         copies = [copies[parent] for parent in edit.parents.tolist()]
-        splats = follow(splats, edit)
+        splats = splats.select(edit.parents)
         moved = splats.means + torch.randn(len(splats), 3, generator=generator)
         splats = type(splats)(moved, splats.quats, splats.scales, splats.opacities, splats.sh0, splats.shN)
     for index, level in enumerate(recorder.lineage.levels):
@@ -104,8 +104,9 @@ def test_lineages_survive_a_file(tmp_path: Path) -> None:
     splats = random_splats(12)
     recorder = Recorder(12)
     recorder.record(2.0, splats)
-    recorder.edit(append_children(torch.tensor([3, 4]), 12))
-    recorder.record(1.0, follow(splats, append_children(torch.tensor([3, 4]), 12)))
+    edit = append_children(torch.tensor([3, 4]), 12)
+    recorder.edit(edit)
+    recorder.record(1.0, splats.select(edit.parents))
     write_lineage(tmp_path / "a.safetensors", recorder.lineage)
     back = read_lineage(tmp_path / "a.safetensors")
     assert [level.factor for level in back.levels] == [2.0, 1.0]

@@ -8,13 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scenes import random_splats, ring_cameras
 
 from gaussianvae.antialias import anchor
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.growth.lineage import Level, Lineage
 from gaussianvae.growth.sensitivity import curvature
-from gaussianvae.growth.split import split_rows
 from gaussianvae.model.residuals import Residuals, insert
 from gaussianvae.model.tokens import Tokens, descendant_summary, make_tokens, with_scale
 from gaussianvae.model.vae import LineageVAE, ModelConfig, Normal, predict
@@ -22,6 +20,8 @@ from gaussianvae.model.weights import Weights, read_weights, untrained, write_we
 from gaussianvae.scene.cameras import Cameras, footprints
 from gaussianvae.scene.rotations import quats_to_rotmats, random_quats
 from gaussianvae.scene.splats import Splats, covariances, transform
+from gaussianvae.scene.split import split_rows
+from scenes import random_splats, ring_cameras
 
 
 def tokens_of(splats: Splats, cameras: Cameras, lineage: Lineage | None = None) -> tuple[Tokens, Splats]:
@@ -111,18 +111,18 @@ def test_scale_and_determinacy_are_where_the_names_say() -> None:
     tokens, _ = tokens_of(random_splats(10), ring_cameras(2))
     other, _ = tokens_of(random_splats(10), ring_cameras(2))
     assert torch.equal(with_scale(tokens, 4.0).own, other.own)
-    blind = make_tokens(
-        splats := random_splats(10), start := anchor(splats, ring_cameras(2), phi := footprints(ring_cameras(2), splats.means), 4.0),
-        phi, 2.5,
-    )  # fmt: skip
-    assert len(start) == 10
+    splats, cameras = random_splats(10), ring_cameras(2)
+    phi = footprints(cameras, splats.means)
+    blind = make_tokens(splats, anchor(splats, cameras, phi, 4.0), phi, 2.5)
     torch.testing.assert_close(with_scale(tokens, 2.5, keep_curvature=False).own, blind.own)
 
 
 def test_divergence_agrees_with_torch() -> None:
     q, p = (Normal(torch.randn(5, 3), torch.randn(5, 3)) for _ in range(2))
+
     def normal(n: Normal) -> torch.distributions.Normal:
         return torch.distributions.Normal(n.mean, (0.5 * n.log_variance).exp())
+
     expected = torch.distributions.kl_divergence(normal(q), normal(p))
     torch.testing.assert_close(q.divergence(p), expected)
 

@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scenes import random_splats, ring_cameras
 
 from gaussianvae.scene.cameras import footprints, project, resize
 from gaussianvae.scene.edits import RowEdit, append_children, keep, reorder, unchanged
@@ -24,6 +23,7 @@ from gaussianvae.scene.rotations import (
     rotvecs_to_quats,
 )
 from gaussianvae.scene.splats import covariances, transform
+from scenes import random_splats, ring_cameras
 
 seeds = st.integers(0, 10_000)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.scene.cameras import project
 from gaussianvae.scene.orbits import orbit, robust_extent
-from tiny_capture import random_splats
+from scenes import random_splats
 
 
 @given(
@@ -22,7 +22,7 @@ from tiny_capture import random_splats
 def test_every_camera_is_rigid_upright_and_looks_at_the_center(
     count: int, elevation: float, up: tuple[float, float, float]
 ) -> None:
-    splats = random_splats()
+    splats = random_splats(120)
     cameras = orbit(splats, count, 64, elevation, up)
     center, _ = robust_extent(splats.means)
     rotation = cameras.viewmats[:, :3, :3]
@@ -52,7 +52,7 @@ def test_far_outliers_don_t_move_the_orbit_much() -> None:
 
 
 def test_what_an_orbit_refuses() -> None:
-    splats = random_splats()
+    splats = random_splats(120)
     with pytest.raises(GaussianVAEError, match="no Gaussians"):
         orbit(splats.select(torch.zeros(0, dtype=torch.long)), 3, 64)
     for count, size in [(0, 64), (3, 0)]:

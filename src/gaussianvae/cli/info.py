@@ -31,8 +31,8 @@ def info(file: Path, /, *, json: Annotated[bool, Parameter(negative="")] = False
         text = codec.dumps({"schema": SCHEMA, "file": str(file), **facts}, indent=2, allow_nan=False)
         results_console().file.write(text + "\n")
         return
-    table = Table(title=str(file), title_justify="left", show_header=False)
-    for name, value in facts.items():
+    table = Table(show_header=False)
+    for name, value in {"file": str(file), **facts}.items():
         table.add_row(name.replace("_", " "), _show(value))
     results_console().print(table)
 

@@ -1,1 +1,1 @@
-"""Fitting splats to photos: losses' owners, the optimizer that survives row edits, and the verbs reconstruct and refine."""
+"""Fitting splats to photos: an optimizer that survives row edits, and the verb reconstruct."""

@@ -56,7 +56,7 @@ class Parameters:
         return len(self.raw["means"])
 
     def activate(self, variance_3d: Float[Tensor, " N"] | None = None) -> Activated:
-        """Scales, opacities and colors; with `variance_3d` (square world units) Mip-Splatting's 3D filter is applied."""
+        """Scales, opacities and colors; with `variance_3d` (square world units) through Mip-Splatting's 3D filter."""
         raw = self.raw
         if variance_3d is None:
             scales, opacities = raw["log_scales"].exp(), raw["logits"].sigmoid()

@@ -24,7 +24,7 @@ from gaussianvae.growth.lineage import Level, Lineage, Recorder
 from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.rasterize import Filter
 from gaussianvae.scene.recipe import Recipe
-from gaussianvae.scene.splats import Splats
+from gaussianvae.scene.splats import Splats, splats_from_state, state_tensors
 
 STAGE_ENDS = (0.08, 0.22, 1.0)
 """Shares of the steps after which the stages at 1/4, 1/2 and the full resolution end."""
@@ -34,7 +34,6 @@ GROWTH_END = 0.75
 RAMP_END = 0.7
 """The cap on rows rises linearly from a quarter to all of them until this share of the run."""
 CHECKPOINT_SECONDS = 45.0
-_STATE = ("means", "quats", "scales", "opacities", "sh0", "shN")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class ReconstructConfig:
     eps2d: float | None = None
     """Variance of the pixel filter in square pixels; by default 0.1 (mip) or 0.3 (classic)."""
     filter_3d: bool = False
-    """Mip-Splatting's 3D filter; measured 1 to 2 dB worse at both resolutions for fits of this kind (docs/method.md)."""
+    """Mip-Splatting's 3D filter; measured 1 to 2 dB worse for such fits (docs/method.md)."""
     sh_degree: int = 1
     """Degree of the view-dependent color, 0-3."""
     coarse_to_fine: bool = True
@@ -204,7 +203,7 @@ def save_checkpoint(run: Run, path: Path, config: ReconstructConfig, recipe: Rec
     levels = run.recorder.lineage.levels
     for index, level in enumerate(levels):
         tensors[f"level{index}.ancestors"] = level.ancestors
-        tensors |= {f"level{index}.{name}": getattr(level.state, name) for name in _STATE}
+        tensors |= state_tensors(level.state, f"level{index}")
     metadata = {
         "run": _identity(config, recipe),
         "step": str(run.step),
@@ -236,6 +235,6 @@ def load_checkpoint(run: Run, path: Path, config: ReconstructConfig, recipe: Rec
     run.losses = tensors["losses"].tolist()
     levels = []
     for index, factor in enumerate(json.loads(metadata["factors"])):
-        state = Splats(**{name: tensors[f"level{index}.{name}"] for name in _STATE}, recipe=recipe)
+        state = splats_from_state(tensors, f"level{index}", recipe)
         levels.append(Level(factor, state, tensors[f"level{index}.ancestors"]))
     run.recorder = Recorder(len(run.parameters), Lineage(tuple(levels)))

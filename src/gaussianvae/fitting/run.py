@@ -15,13 +15,13 @@ from torch import Tensor
 from gaussianvae.captures import Views
 from gaussianvae.fitting.parameters import Parameters, filter_variance
 from gaussianvae.growth.lineage import Recorder
-from gaussianvae.growth.split import sharpen
 from gaussianvae.rasterize import Filter, rasterize
 from gaussianvae.rasterize.losses import l1_ssim
 from gaussianvae.scene.cameras import footprints, resize
 from gaussianvae.scene.edits import append_children, keep
 from gaussianvae.scene.imaging import reduce_image, round_to_8_bits
 from gaussianvae.scene.recipe import Recipe
+from gaussianvae.scene.split import sharpen
 
 SSIM_WEIGHT = 0.2
 FAINT = 0.01

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from gaussianvae import __version__
 from gaussianvae.scene.recipe import Recipe
@@ -41,7 +42,7 @@ def read_comments(comments: Sequence[str]) -> tuple[Recipe, tuple[str, ...]]:
         if name == RECIPE:
             known = _parse_recipe(value)
             if known is not None:
-                recipe = replace(recipe, **known)  # type: ignore[arg-type]
+                recipe = replace(recipe, **known)
                 continue
         elif name.lower() == RENDER_MODE.lower():
             mode = value.strip().lower()
@@ -54,7 +55,7 @@ def read_comments(comments: Sequence[str]) -> tuple[Recipe, tuple[str, ...]]:
     return recipe, tuple(others)
 
 
-def _parse_recipe(text: str) -> dict[str, object] | None:
+def _parse_recipe(text: str) -> dict[str, Any] | None:
     try:
         content = json.loads(text)
     except ValueError:
@@ -64,7 +65,7 @@ def _parse_recipe(text: str) -> dict[str, object] | None:
     for name, value in content.items():
         if name not in _KINDS or not isinstance(value, _KINDS[name]):
             return None
-        if not isinstance(value, str) and not (math.isfinite(value) and value >= 0):
+        if isinstance(value, int | float) and not 0 <= value < math.inf:
             return None
         if name == "mode" and value not in ("mip", "classic"):
             return None

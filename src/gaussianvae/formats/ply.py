@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.files import replacing
@@ -94,11 +96,11 @@ def splats_from_table(path: Path, table: np.ndarray, rest: int, comments: list[s
     return _fuse_filter(splats) if FILTER_3D in extras else splats
 
 
-def _native(column: np.ndarray) -> np.ndarray:
+def _native(column: NDArray[Any]) -> NDArray[Any]:
     """The column in this machine's byte order and as a type that torch has."""
-    kind = column.dtype.newbyteorder("=")
-    wider = {np.dtype("u2"): np.dtype("i4"), np.dtype("u4"): np.dtype("i8")}
-    return np.ascontiguousarray(column, dtype=wider.get(kind, kind))
+    kind: np.dtype[Any] = column.dtype.newbyteorder("=")
+    wider: dict[np.dtype[Any], np.dtype[Any]] = {np.dtype("u2"): np.dtype("i4"), np.dtype("u4"): np.dtype("i8")}
+    return np.ascontiguousarray(column.astype(wider.get(kind, kind)))
 
 
 def _check_values(path: Path, **parts: torch.Tensor) -> None:

@@ -133,7 +133,8 @@ def read_tables(path: Path, data: bytes, header: Header) -> dict[str, np.ndarray
         need = element.count * dtype.itemsize
         if at + need > len(data):
             raise GaussianVAEError(
-                f"{path}: is cut off: {element.count} rows of {element.name} need {need} bytes, {max(len(data) - at, 0)} are there"
+                f"{path}: is cut off: {element.count} rows of {element.name} need {need} bytes, "
+                f"{max(len(data) - at, 0)} are there"
             )
         tables[element.name] = np.frombuffer(data, dtype, element.count, at) if dtype.itemsize else np.zeros(0, dtype)
         at += need
@@ -149,7 +150,8 @@ def _read_ascii(path: Path, data: bytes, header: Header) -> dict[str, np.ndarray
         need = element.count * width
         if at + need > len(words):
             raise GaussianVAEError(
-                f"{path}: is cut off: {element.count} rows of {element.name} need {need} numbers, {len(words) - at} are there"
+                f"{path}: is cut off: {element.count} rows of {element.name} need {need} numbers, "
+                f"{len(words) - at} are there"
             )
         try:
             values = np.array(words[at : at + need], dtype=np.float64).reshape(element.count, width)

@@ -20,10 +20,9 @@ from torch import Tensor
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.files import replacing
 from gaussianvae.scene.edits import RowEdit, unchanged
-from gaussianvae.scene.splats import Splats
+from gaussianvae.scene.splats import Splats, splats_from_state, state_tensors
 
 SCHEMA = "gaussianvae.lineage/1"
-_STATE = ("means", "quats", "scales", "opacities", "sh0", "shN")
 
 
 @dataclass(frozen=True)
@@ -81,18 +80,12 @@ class Recorder:
         self.lineage = Lineage((*self.lineage.levels, Level(factor, state, unchanged(len(state)).parents)))
 
 
-def follow(splats: Splats, edit: RowEdit) -> Splats:
-    """The rows of a splat after an edit: each new row is a copy of its parent."""
-    return splats.select(edit.parents)
-
-
 def write_lineage(path: Path | str, lineage: Lineage, inputs: Iterable[Path | str] = ()) -> None:
     """Write a lineage as one safetensors file (schema `gaussianvae.lineage/1`)."""
     tensors: dict[str, Tensor] = {}
     for index, level in enumerate(lineage.levels):
         tensors[f"{index}.ancestors"] = level.ancestors.to(torch.int32).contiguous()
-        for name in _STATE:
-            tensors[f"{index}.{name}"] = getattr(level.state, name).detach().contiguous()
+        tensors |= {key: value.detach().contiguous() for key, value in state_tensors(level.state, str(index)).items()}
     factors = json.dumps([level.factor for level in lineage.levels])
     with replacing(path, inputs) as beside:
         save_file(tensors, beside, {"schema": SCHEMA, "factors": factors})
@@ -109,10 +102,11 @@ def read_lineage(path: Path | str) -> Lineage:
             metadata = file.metadata() or {}
             if metadata.get("schema") != SCHEMA:
                 raise GaussianVAEError(f"{path}: no lineage (schema {metadata.get('schema')}, expected {SCHEMA})")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
             levels = []
             for index, factor in enumerate(json.loads(metadata["factors"])):
-                state = Splats(**{name: file.get_tensor(f"{index}.{name}") for name in _STATE})
-                ancestors = file.get_tensor(f"{index}.ancestors").long()
+                state = splats_from_state(tensors, str(index))
+                ancestors = tensors[f"{index}.ancestors"].long()
                 if len(ancestors) and not 0 <= int(ancestors.min()) <= int(ancestors.max()) < len(state):
                     raise GaussianVAEError(f"{path}: level {index} names ancestors that it doesn't hold")
                 levels.append(Level(float(factor), state, ancestors))

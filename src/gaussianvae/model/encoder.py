@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ CLIP = 5.0
 def mlp(*widths: int, last: bool = False) -> nn.Sequential:
     """Linear layers with SiLU between them, and after the last one where asked."""
     layers: list[nn.Module] = []
-    for index, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for index, (a, b) in enumerate(pairwise(widths)):
         layers.append(nn.Linear(a, b))
         if last or index < len(widths) - 2:
             layers.append(nn.SiLU())

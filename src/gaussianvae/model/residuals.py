@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gaussianvae.growth.split import halve
 from gaussianvae.scene.edits import RowEdit
 from gaussianvae.scene.rotations import multiply_quats, normalize_quats, rotvecs_to_quats
 from gaussianvae.scene.splats import Splats
+from gaussianvae.scene.split import halve
 
 GEOMETRY, APPEARANCE = 10, 4
 """Numbers a child: mean 3, log-scale 3, rotation 3, log-odds 1; base color 3, log-gain of the higher bands 1."""

@@ -22,10 +22,9 @@ from gaussianvae.growth.sensitivity import Curvature, curvature
 from gaussianvae.model.tokens import Tokens, descendant_summary, make_tokens
 from gaussianvae.scene.cameras import Cameras, footprints
 from gaussianvae.scene.recipe import Recipe
-from gaussianvae.scene.splats import Splats
+from gaussianvae.scene.splats import Splats, splats_from_state, state_tensors
 
 SCHEMA = "gaussianvae.shard/1"
-_STATE = ("means", "quats", "scales", "opacities", "sh0", "shN")
 
 
 @dataclass(frozen=True)
@@ -89,10 +88,6 @@ class Shard:
         return descendant_summary(self.anchor, self.tokens(0), self.finer, self.parents)
 
 
-def _pack(prefix: str, splats: Splats) -> dict[str, Tensor]:
-    return {f"{prefix}.{name}": getattr(splats, name) for name in _STATE}
-
-
 def write_shard(
     path: Path,
     *,
@@ -110,9 +105,9 @@ def write_shard(
     notes: dict[str, object],
 ) -> None:
     """Write one shard atomically (schema `gaussianvae.shard/1`); `images` is (V, H, W, 3) uint8."""
-    tensors = _pack("splats", splats) | _pack("finer", finer)
+    tensors = state_tensors(splats, "splats") | state_tensors(finer, "finer")
     for index, level in enumerate(lineage.levels):
-        tensors |= _pack(f"level{index}", level.state)
+        tensors |= state_tensors(level.state, f"level{index}")
         tensors[f"level{index}.ancestors"] = level.ancestors.int()
     tensors |= {
         "parents": parents.int(),
@@ -155,7 +150,7 @@ def read_shard(path: Path) -> Shard:
     recipe = Recipe(**json.loads(metadata["recipe"]))
 
     def unpack(prefix: str) -> Splats:
-        return Splats(**{name: tensors[f"{prefix}.{name}"] for name in _STATE}, recipe=recipe)
+        return splats_from_state(tensors, prefix, recipe)
 
     def unpack_cameras(prefix: str, size: str) -> Cameras:
         width, height = json.loads(metadata[size])

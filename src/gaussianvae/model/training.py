@@ -190,7 +190,7 @@ def train(
             adam.step()
             step += 1
             running = {k: 0.98 * running.get(k, v) + 0.02 * v for k, v in figures.items()}
-            bar.advance(**{k: f"{v:.3f}" for k, v in running.items()})
+            bar.advance(1, **{k: f"{v:.3f}" for k, v in running.items()})
             if log is not None and step % 50 == 0:
                 with log.open("a") as file:
                     file.write(json.dumps({"step": step, **running}) + "\n")

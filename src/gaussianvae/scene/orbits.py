@@ -22,11 +22,14 @@ ESTIMATED_VIEWS = 36
 
 
 def robust_extent(points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "3"], float]:
-    """Median of some points, and half the diagonal of the box between their 5 % and 95 % quantiles (at least 1e-6)."""
+    """Median of some points, and its distance to the farthest corner of the box between their 5 % and 95 % quantiles.
+
+    The distance is at least 1e-6.
+    """
     ordered = points.sort(dim=0).values
     last = len(points) - 1
     low, middle, high = (ordered[round(share * last)] for share in (0.05, 0.5, 0.95))
-    return middle, max(0.5 * float((high - low).norm()), 1e-6)
+    return middle, max(float(torch.maximum(high - middle, middle - low).norm()), 1e-6)
 
 
 def look_at(

@@ -153,6 +153,25 @@ def concatenate(parts: Sequence[Splats]) -> Splats:
     )
 
 
+STATE = ("means", "quats", "scales", "opacities", "sh0", "shN")
+"""The tensors that make up a splat, by name."""
+
+
+def state_tensors(splats: Splats, prefix: str) -> dict[str, Tensor]:
+    """A splat's tensors as `prefix.means` and so on, for a file."""
+    return {f"{prefix}.{name}": getattr(splats, name) for name in STATE}
+
+
+def splats_from_state(tensors: Mapping[str, Tensor], prefix: str, recipe: Recipe | None = None) -> Splats:
+    """The splat that `state_tensors` took apart.
+
+    Raises:
+        KeyError: a tensor is missing.
+    """
+    means, quats, scales, opacities, sh0, shN = (tensors[f"{prefix}.{name}"] for name in STATE)
+    return Splats(means, quats, scales, opacities, sh0, shN, recipe or Recipe())
+
+
 def covariances(quats: Float[Tensor, "N 4"], scales: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3 3"]:
     """Sigma = R S S^T R^T, world frame."""
     half = quats_to_rotmats(quats) * scales[:, None, :]

@@ -83,6 +83,10 @@ def _visible(shadow_map, basis, x, y, z, softness):
     height = basis[2, 0] * x + basis[2, 1] * y + basis[2, 2] * z
     left, top = int(math.floor(mx)), int(math.floor(my))
     fx, fy = mx - left, my - top
+    if softness == 0 and left >= 0 and top >= 0 and left < size - 1 and top < size - 1:
+        upper = (shadow_map[top, left] <= height) * (1 - fx) + (shadow_map[top, left + 1] <= height) * fx
+        lower = (shadow_map[top + 1, left] <= height) * (1 - fx) + (shadow_map[top + 1, left + 1] <= height) * fx
+        return np.float32(upper * (1 - fy) + lower * fy)
     total = np.float32(0.0)
     weight = np.float32(0.0)
     # a box of 2 softness + 1 texels, its borders weighted by the fraction: continuous as the point moves

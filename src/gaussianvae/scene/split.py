@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gaussianvae.growth.lineage import follow
 from gaussianvae.scene.edits import RowEdit, append_children
 from gaussianvae.scene.rotations import quats_to_rotmats
 from gaussianvae.scene.splats import Splats
@@ -83,7 +82,7 @@ def split_rows(splats: Splats, rows: Int[Tensor, " M"], distance: float = DISTAN
     """Split some rows: the first child stays in its parent's place, the second is appended at the end."""
     halves = halve(splats.quats[rows], splats.scales[rows], splats.opacities[rows], distance)
     edit = append_children(rows, len(splats))
-    grown = follow(splats, edit)
+    grown = splats.select(edit.parents)
     n = len(splats)
     means, scales, opacities = grown.means.clone(), grown.scales.clone(), grown.opacities.clone()
     means[rows] += halves.offsets

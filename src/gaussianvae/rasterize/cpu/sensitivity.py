@@ -1,0 +1,162 @@
+"""The squared sensitivity of a render to every Gaussian: one more walk over the pixels of a frame.
+
+Per pixel and channel dI/d(ln alpha) = alpha s, s = T color - rest / (1 - alpha), rest what lies behind. With
+w = alpha^2 (s_red^2 + s_green^2 + s_blue^2), the 15 moments sum w dx^i t^j (i + j <= 4) hold every second-order product
+of derivatives by center, covariance and opacity, since ln alpha is a quadratic in (dx, t).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaussianvae.rasterize.cpu.frame import Frame, run
+from gaussianvae.rasterize.cpu.layout import (
+    ALPHA_MAX,
+    BLUE,
+    GREEN,
+    HALF,
+    INV_A,
+    KAPPA,
+    LOG2_255,
+    LOG2OP,
+    MX,
+    MY,
+    PLANE,
+    QA,
+    QT,
+    RED,
+    ROWS,
+    SLOPE,
+    T_MIN,
+    TILE_H,
+    TILE_W,
+    ZERO,
+    kernel,
+    lane_x,
+    lane_y,
+)
+from gaussianvae.rasterize.cpu.simd import exp2, fma, negabs, reciprocal, select, splat, sums12, vmin
+from gaussianvae.rasterize.cpu.simd_memory import load, prefetch, store
+from gaussianvae.rasterize.cpu.tiles import alive_rows, mine, read_tile, reset_T
+
+POWERS = [(i, j) for j in range(5) for i in range(5 - j)]
+"""Powers of dx and t of the 15 moments, in the order of the kernel's sums; the 16th sum is the speedy score."""
+STRIDE = 32
+
+
+@kernel
+def raster_sensitivity(part, parts, rec, pairs, starts, stops, tiles_x, tiles_y, width, height, image, moments):
+    """moments[32 * record + k] += sums over this part's tiles: k = 0-11 and 16-18 the moments, 19 the score."""
+    state = np.empty(4 * PLANE, np.float32)  # T, rest of red, green, blue
+    threshold = splat(-LOG2_255)
+    last_pair = pairs.size - 1
+    for ty in range(tiles_y):
+        y0 = ty * TILE_H
+        for tx in range(tiles_x):
+            if not mine(tx, ty, part, parts):
+                continue
+            tile = ty * tiles_x + tx
+            x0 = tx * TILE_W
+            for k in range(3):
+                read_tile(image, k, width, height, x0, y0, ZERO, state, (k + 1) * PLANE)
+            reset_T(state, 0, x0, y0, width, height)
+            pixel_x = lane_x() + (x0 + HALF)
+            pixel_y = lane_y() + (y0 + HALF)
+            lo, hi = 0, ROWS - 1
+            for slab in range(starts.shape[0]):
+                for p in range(starts[slab, tile], stops[slab, tile]):
+                    if (p & 15) == 0:
+                        lo, hi = alive_rows(state, 0, lo, hi)
+                    pair = pairs[p]
+                    prefetch(rec, (pairs[min(p + 8, last_pair)] & 0xFFFFFFFF) * 16)
+                    record = pair & 0xFFFFFFFF
+                    o = record * 16
+                    j0 = max((pair >> 32) & 0xFF, lo)
+                    j1 = min(pair >> 40, hi)
+                    if j0 > j1:
+                        continue
+                    dx = pixel_x - rec[o + MX]
+                    base = fma(dx * rec[o + QA], dx, splat(rec[o + LOG2OP]))
+                    t = pixel_y + (np.float32(2 * j0) - rec[o + MY]) - dx * rec[o + SLOPE]
+                    qt = splat(rec[o + QT])
+                    red, green, blue = splat(rec[o + RED]), splat(rec[o + GREEN]), splat(rec[o + BLUE])
+                    s0 = s1 = s2 = s3 = s4 = score = splat(0.0)
+                    for k in range(16 * j0, 16 * j1 + 16, 16):
+                        e = fma(t * qt, t, base)
+                        raw = exp2(e)
+                        alpha = select(e >= threshold, vmin(raw, splat(ALPHA_MAX)), splat(0.0))
+                        T = load(state, k)
+                        t_next = fma(-alpha, T, T)
+                        room = t_next >= T_MIN
+                        f = select(room, alpha * T, splat(0.0))
+                        store(state, k, select(room, t_next, negabs(T)))
+                        rest_red = load(state, k + PLANE) - f * red
+                        rest_green = load(state, k + 2 * PLANE) - f * green
+                        rest_blue = load(state, k + 3 * PLANE) - f * blue
+                        store(state, k + PLANE, rest_red)
+                        store(state, k + 2 * PLANE, rest_green)
+                        store(state, k + 3 * PLANE, rest_blue)
+                        through = reciprocal(1.0 - alpha)
+                        s_red = T * red - rest_red * through
+                        s_green = T * green - rest_green * through
+                        s_blue = T * blue - rest_blue * through
+                        square = fma(s_red, s_red, fma(s_green, s_green, s_blue * s_blue))
+                        square = select((alpha > 0.0) & room & (raw < ALPHA_MAX), square, splat(0.0))
+                        w = square * alpha * alpha
+                        score = score + square
+                        s0 = s0 + w
+                        w = w * t
+                        s1 = s1 + w
+                        w = w * t
+                        s2 = s2 + w
+                        w = w * t
+                        s3 = s3 + w
+                        s4 = fma(w, t, s4)
+                        t = t + 2.0
+                    dx2 = dx * dx
+                    first = sums12(
+                        (
+                            s0, s0 * dx, s0 * dx2, s0 * dx2 * dx, s0 * dx2 * dx2,
+                            s1, s1 * dx, s1 * dx2, s1 * dx2 * dx,
+                            s2, s2 * dx, s2 * dx2,
+                        )
+                    )  # fmt: skip
+                    zero = splat(0.0)
+                    second = sums12((s3, s3 * dx, s4, score, zero, zero, zero, zero, zero, zero, zero, zero))
+                    at = record * STRIDE
+                    store(moments, at, load(moments, at) + first)
+                    store(moments, at + 16, load(moments, at + 16) + second)
+
+
+def frame_moments(frame: Frame, count: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Moments of a rendered frame.
+
+    Args:
+        frame: after `forward()`.
+        count: Gaussians of the caller (a frame may hold some more, invisible ones).
+
+    Returns:
+        (count, 15) moments in the order of `POWERS`, (count,) scores, and (count, 3) of 1 / a, slope, 1 / kappa: the
+        factored covariance in whose coordinates the moments are.
+    """
+    assert frame.workspace is not None
+    parts, records = frame.threads, frame.workspace["records"]
+    sums = np.zeros((parts, STRIDE * (frame.active + 1)), np.float32)
+
+    def raster(part: int) -> None:
+        lists = records, frame.pairs, frame.starts, frame.stops, *frame.tiles, *frame.size
+        raster_sensitivity(part, parts, *lists, frame.image, sums[part])
+
+    run(parts, raster)
+    total = sums.sum(0).reshape(-1, STRIDE)
+    slots = frame.workspace["slots"][:count]
+    seen = slots >= 0
+    moments, scores = np.zeros((count, 15), np.float32), np.zeros(count, np.float32)
+    factors = np.zeros((count, 3), np.float32)
+    rows = total[slots[seen]]
+    moments[seen, :12], moments[seen, 12:] = rows[:, :12], rows[:, 16:19]
+    scores[seen] = rows[:, 19]
+    fields = records[: 16 * frame.active].reshape(-1, 16)[slots[seen]]
+    factors[seen] = np.stack([fields[:, INV_A], fields[:, SLOPE], 1 / fields[:, KAPPA]], 1)
+    return moments, scores, factors
