@@ -15,7 +15,14 @@ settings.load_profile("house")
 
 # scene shapes are checked at every call while testing; kernels and the command line have none to check
 install_import_hook(
-    ["gaussianvae.scene", "gaussianvae.antialias", "gaussianvae.growth", "gaussianvae.model", "gaussianvae.enhance"],
+    [
+        "gaussianvae.scene",
+        "gaussianvae.antialias",
+        "gaussianvae.growth",
+        "gaussianvae.model",
+        "gaussianvae.enhance",
+        "gaussianvae.evaluate",
+    ],
     "typechecking.checked",
 )
 

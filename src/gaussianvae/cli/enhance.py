@@ -60,6 +60,7 @@ def enhance(
         targets = [output.with_name(f"{output.stem}_{index}{output.suffix}") for index in range(config.samples)]
     for path in targets:
         check_writable(path, inputs)
+        check_writable(cameras_beside(path), inputs)
     seen_by = training_cameras(given, splats, cameras, capture, factor, trained_width, report)
     history = read_lineage(lineage) if lineage is not None else None
     model = read_weights(weights) if weights is not None else None

@@ -43,6 +43,7 @@ def reconstruct(
     color = parse_background(background)
     photos = read_capture(capture)
     check_writable(output)
+    check_writable(cameras_beside(output))
     if lineage is not None:
         check_writable(lineage)
     report = TerminalReporter()

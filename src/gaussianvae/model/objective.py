@@ -34,10 +34,14 @@ class Target:
 
 @dataclass(frozen=True)
 class Unit:
-    """Mean errors of the anchor over a scene: the unit in which its loss is measured."""
+    """Mean errors of the anchor, over a scene or a window: the unit in which a loss is measured."""
 
     absolute: float
     square: float
+
+
+FLOOR = 0.3
+"""A window's unit is at least this share of its scene's: an empty corner mustn't outweigh the object."""
 
 
 def draw(splats: Splats, target: Target) -> Float[Tensor, "h w 3"]:
@@ -69,6 +73,14 @@ def image_loss(image: Tensor, target: Target, unit: Unit) -> Tensor:
     """0.5 L1 / L1_anchor + 0.5 MSE / MSE_anchor."""
     error = image - target.image
     return 0.5 * error.abs().mean() / unit.absolute + 0.5 * error.square().mean() / unit.square
+
+
+def window_unit(anchor: Splats, target: Target, scene: Unit) -> Unit:
+    """The anchor's errors in this very window: in their unit, 1 is no change, whatever the window shows."""
+    with torch.no_grad():
+        error = draw(anchor, target) - target.image
+    absolute, square = float(error.abs().mean()), float(error.square().mean())
+    return Unit(max(absolute, FLOOR * scene.absolute), max(square, FLOOR * scene.square))
 
 
 def measure_unit(shard: Shard, views: int = 8) -> Unit:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.files import replacing
-from gaussianvae.model.objective import Unit, draw, image_loss, make_target, measure_unit
+from gaussianvae.model.objective import Unit, draw, image_loss, make_target, measure_unit, window_unit
 from gaussianvae.model.residuals import insert
 from gaussianvae.model.shards import Shard
 from gaussianvae.model.tokens import Tokens, with_scale
@@ -140,7 +140,7 @@ def step_loss(
     for latent in latents:
         target = make_target(shard, choose_view(scene, random), scale, config.crop, random)
         fine, _ = insert(shard.anchor, model.decode(hidden, latent), tokens.frames, tokens.order, chosen)
-        losses.append(image_loss(draw(fine, target), target, scene.unit))
+        losses.append(image_loss(draw(fine, target), target, window_unit(shard.anchor, target, scene.unit)))
     divergence = (
         posterior.divergence(prior).mean(0).clamp_min(config.free_nats).sum() if config.latent else torch.zeros(())
     )

@@ -106,9 +106,7 @@ def make_views(plan: Draft, config: FactoryConfig) -> tuple[Views, Views]:
     cameras = place_cameras(scene, synthesis)
     order = np.random.default_rng([plan.seed, 11]).permutation(len(cameras)).tolist()
     cameras = cameras.select(order)
-    rgba, _ = trace(scene, cameras)
-    rgba = torch.as_tensor(rgba)
-    rgba = rgba.float() / 255 if rgba.dtype == torch.uint8 else rgba
+    rgba = torch.as_tensor(trace(scene, cameras, depth=False)[0]).float() / 255
     background = torch.tensor(scene.background, dtype=torch.float32)
     fine = Views(cameras, round_to_8_bits(composite(rgba, background)), rgba[..., 3], background)
     small = resize(cameras.select(range(config.views)), hr / plan.lr)

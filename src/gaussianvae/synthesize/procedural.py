@@ -85,7 +85,8 @@ def assembly(random: np.random.Generator, factors: Factors, count: int) -> tuple
     stock += [make_shape(names[random.integers(len(names))], random, fine) for _ in range(kinds - 1)]
     # the demanded shape comes first and often
     chosen = [0] + [int(random.integers(kinds)) if random.random() < 0.75 else 0 for _ in range(count - 1)]
-    sizes = np.exp(random.normal(0, random.choice([0.15, 0.5]), count))
+    # none so large that it swallows the others
+    sizes = np.clip(np.exp(random.normal(0, random.choice([0.15, 0.5]), count)), 0.3, 1.3)
     sizes[0] = max(sizes[0], 1.0)
     if count == 1:
         return [Part(stock[0], np.eye(4) if random.random() < 0.5 else rotation(random))], "single"
@@ -95,7 +96,7 @@ def assembly(random: np.random.Generator, factors: Factors, count: int) -> tuple
 
 def pile(random: np.random.Generator, meshes: list[Mesh], sizes: np.ndarray) -> list[Part]:
     """Anywhere in a ball, turned at will, into each other too."""
-    reach = 0.3 * len(meshes) ** (1 / 3)
+    reach = 0.42 * len(meshes) ** (1 / 3)
     parts = []
     for mesh, size in zip(meshes, sizes, strict=True):
         matrix = rotation(random)
