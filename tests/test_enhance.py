@@ -153,9 +153,8 @@ def test_compensated_baking_keeps_the_mass_of_a_projection() -> None:
     [
         (Recipe(mode="classic", eps2d=0.3), 1.0),
         (Recipe(), 1.0),
-        (Recipe(mode="mip", eps2d=0.1, filter_3d=True), 0.0),
-        (Recipe(mode="mip", eps2d=0.3, filter_3d=True), 0.25),
-        (Recipe(mode="mip", eps2d=0.3, filter_3d=False), 0.5),
+        (Recipe(mode="mip", eps2d=0.1), 0.2),
+        (Recipe(mode="mip", eps2d=0.3), 1 / 3),
     ],
 )
 def test_how_much_of_the_filter_is_kept(recipe: Recipe, share: float) -> None:

@@ -42,17 +42,16 @@ def training_filter(recipe: Recipe) -> Filter:
 
 
 def kept_share(recipe: Recipe) -> float:
-    """Share of the LR pixel filter that belongs into the anchor, measured over fits of each recipe.
+    """Share of the LR pixel filter's variance that belongs into the anchor, opacity kept.
 
-    All of it for classic fits, none for mip fits with a pixel-sized filter, a quarter (with 3D filter) to a half of a
-    wide one: a mip fit represents the scene before the filter, and baking it again blurs twice.
+    All of it for classic fits, a fifth for mip fits with a pixel-sized filter, a third of a wide one: a mip fit
+    represents the scene before the filter, and all of it would blur twice; but without any, what the fit left thinner
+    than it could see tears open. Measured over fits of each recipe (docs/method.md).
     """
     own = training_filter(recipe)
     if own.mode == "classic":
         return 1.0
-    if own.eps2d <= 0.15:
-        return 0.0
-    return 0.25 if recipe.filter_3d else 0.5
+    return 0.2 if own.eps2d <= 0.15 else 1 / 3
 
 
 def compensation(
@@ -111,12 +110,12 @@ def bake(splats: Splats, cameras: Cameras, phi: Float[Tensor, " N"], variance_px
 def anchor(splats: Splats, cameras: Cameras, phi: Float[Tensor, " N"], scale: float) -> Splats:
     """The best closed form for the splat's recipe, as plain Gaussians to be shown with `PIXEL_FILTER`.
 
-    Of the share of the LR filter that is worth keeping, the filter of the finer pixel (1 / scale^2 of an LR pixel's
-    area) is left to the viewer, so that the anchor tends to the splat itself as the scale tends to 1.
+    The finer pixel's own filter (1 / scale^2 of an LR pixel's area) is left to the viewer, so that the anchor tends to
+    the splat itself as the scale tends to 1.
     """
     own = training_filter(splats.recipe)
-    kept = kept_share(splats.recipe) * max(own.eps2d - PIXEL_FILTER.eps2d / scale**2, 0.0)
-    return bake(splats, cameras, phi, kept, keep_opacity=own.mode == "classic")
+    kept = kept_share(splats.recipe) * own.eps2d * (1 - 1 / scale**2)
+    return bake(splats, cameras, phi, kept, keep_opacity=True)
 
 
 def baked(splats: Splats, cameras: Cameras, phi: Float[Tensor, " N"]) -> Splats:

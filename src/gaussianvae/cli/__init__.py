@@ -27,13 +27,14 @@ COMMANDS = {
     "synthesize": "Make captures with known truth, from nothing or from a mesh.",
     "factory": "Make training data: scene, capture, fit, shard.",
     "train": "Train the VAE on the factory's shards.",
+    "demo": "Run everything once on a small scene of its own.",
 }
 """Every command and what it does, in the order of the help; `gaussianvae.cli.<name>:<name>` is its function."""
 
 
 def make_app() -> App:
     """The application, without importing any command."""
-    from cyclopts import App
+    from cyclopts import App, Parameter
 
     app = App(
         name="gaussianvae",
@@ -41,6 +42,7 @@ def make_app() -> App:
         version=__version__,
         help_format="plaintext",
         suppress_keyboard_interrupt=False,
+        default_parameter=Parameter(negative_iterable=()),
     )
     for place, (name, summary) in enumerate(COMMANDS.items()):
         app.command(f"gaussianvae.cli.{name}:{name}", name=name, help=summary, sort_key=place)

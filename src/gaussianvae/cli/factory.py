@@ -16,7 +16,7 @@ from gaussianvae.synthesize.factory import FactoryConfig, run_factory
 def factory(
     *,
     output: Output,
-    meshes: Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative="")] = (),
+    meshes: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
     config: Annotated[FactoryConfig | None, Parameter(name="*")] = None,
 ) -> None:
     """Make training shards, scene by scene in worker processes; shards already there are kept.

@@ -1,4 +1,4 @@
-"""Training through the rasterizer at HR: resumable, deterministic, one scene and two views a step.
+"""Training through the rasterizer at HR: resumable, deterministic, one scene and a few views a step.
 
 Every random choice is a function of (seed, step), so a resumed training goes on as an undisturbed one.
 """
@@ -37,7 +37,7 @@ class TrainConfig:
     """How the network is trained."""
 
     steps: int = 6000
-    """Optimizer steps, each with one scene and two views."""
+    """Optimizer steps, each with one scene."""
     rate: float = 2e-3
     """Peak of the one-cycle learning rate."""
     width: int = 96
@@ -54,6 +54,8 @@ class TrainConfig:
     """The Hessian's determinacy as an input (dropped in a quarter of the steps)."""
     max_ancestors: int = 2
     """Most ancestors shown; each step shows a random number of them."""
+    views: int = 3
+    """Views a step for each of both decodings: a render costs a tenth of the network."""
     crop: int = 256
     """Largest side of a training window in pixels."""
     clip: float = 1.0
@@ -138,9 +140,13 @@ def step_loss(
     latents = (posterior.draw(noise), prior.mean) if config.latent else (prior.mean, prior.mean)
     losses = []
     for latent in latents:
-        target = make_target(shard, choose_view(scene, random), scale, config.crop, random)
         fine, _ = insert(shard.anchor, model.decode(hidden, latent), tokens.frames, tokens.order, chosen)
-        losses.append(image_loss(draw(fine, target), target, window_unit(shard.anchor, target, scene.unit)))
+        total = torch.zeros(())
+        for _ in range(config.views):
+            target = make_target(shard, choose_view(scene, random), scale, config.crop, random)
+            unit = window_unit(shard.anchor, target, scene.unit)
+            total = total + image_loss(draw(fine, target), target, unit) / config.views
+        losses.append(total)
     divergence = (
         posterior.divergence(prior).mean(0).clamp_min(config.free_nats).sum() if config.latent else torch.zeros(())
     )
