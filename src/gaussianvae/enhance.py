@@ -45,6 +45,8 @@ class EnhanceConfig:
     """`vae`: the trained model; `anchor` and `split`: the closed forms."""
     score: str = DEFAULT_SCORE
     """Which Gaussians become two: random, size, self_gradient, speedy or block."""
+    determinacy: bool = True
+    """Measure how far the views determine each Gaussian (12 renders) and show it to the model."""
     samples: int = 0
     """0 takes the mean of the model's distribution, else draws from it; the command writes one file a draw."""
     seed: int = 0
@@ -153,7 +155,8 @@ def _enhance_rows(
     count = children_allowed(len(splats), config.budget)
     if config.method == "anchor" or scale == 1:
         return Enhanced(_with_provenance(start, torch.full((len(start),), OBSERVED)), unchanged(len(start)))
-    known = curvature(splats, cameras, report=report) if config.method == "vae" else None
+    measured = config.method == "vae" and config.determinacy
+    known = curvature(splats, cameras, report=report) if measured else None
     chosen = choose_parents(splats, cameras, phi, scale, count, config, known, report)
     if config.method == "split":
         fine, edit = split_rows(start, torch.nonzero(chosen)[:, 0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -30,11 +31,14 @@ def read_splats(path: Path | str) -> Splats:
     if path.is_dir():
         raise GaussianVAEError(f"{path}: is a folder; name a splat file ({', '.join(READABLE)})")
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            # whatever its name, a file is read whole only when it begins like one of ours
+            if path.suffix.lower() != ".ply" and file.read(3) != b"ply":
+                raise GaussianVAEError(f"{path}: is of no known splat format; readable are {', '.join(READABLE)}")
+            file.seek(0)
+            data = file.read()
     except OSError as error:
         raise GaussianVAEError(f"{path}: can't be read ({error.strerror or error})") from error
-    if path.suffix.lower() != ".ply" and data[:3] != b"ply":
-        raise GaussianVAEError(f"{path}: is of no known splat format; readable are {', '.join(READABLE)}")
     return read_ply(path, data)
 
 
@@ -51,14 +55,14 @@ def write_splats(path: Path | str, splats: Splats, inputs: Iterable[Path | str] 
     """
     path = Path(path)
     if path.suffix.lower() != ".ply" or path.name.lower().endswith(".compressed.ply"):
-        raise GaussianVAEError(f"{path}: of this format nothing can be written; writable are {', '.join(WRITABLE)}")
+        raise GaussianVAEError(f"{path}: this format can't be written; writable are {', '.join(WRITABLE)}")
     write_ply(path, splats, inputs)
 
 
 def cameras_beside(path: Path | str) -> Path:
     """Where the training cameras of a splat file lie: LR.ply -> LR.cameras.json."""
     path = Path(path)
-    stem = path.name.removesuffix(".ply").removesuffix(".compressed")
+    stem = re.sub(r"(\.compressed)?\.ply$", "", path.name, flags=re.IGNORECASE)
     return path.with_name(f"{stem}.cameras.json")
 
 

@@ -16,6 +16,7 @@ import torch
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.files import replacing
 from gaussianvae.scene.cameras import Cameras
+from gaussianvae.scene.frames import is_rotation
 
 MAX_SIDE = 1 << 20
 
@@ -41,7 +42,7 @@ def write_cameras(path: Path | str, cameras: Cameras, inputs: Iterable[Path | st
             }
         )
     with replacing(path, inputs) as beside:
-        beside.write_text(json.dumps(rows))
+        beside.write_text(json.dumps(rows), encoding="utf-8")
 
 
 def read_cameras(path: Path | str) -> Cameras:
@@ -51,16 +52,20 @@ def read_cameras(path: Path | str) -> Cameras:
         GaussianVAEError: no such file, or no list of cameras.
     """
     try:
-        rows = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise GaussianVAEError(f"{path}: no readable cameras ({error})") from error
+        rows = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise GaussianVAEError(f"{path}: can't be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:
+        raise GaussianVAEError(f"{path}: is no readable JSON ({error})") from error
     if not isinstance(rows, list) or not rows:
         raise GaussianVAEError(f"{path}: expected a list of cameras as in INRIA's cameras.json")
     viewmats, Ks, sizes, names = [], [], [], []
     for index, row in enumerate(rows):
         try:
             viewmat, K, size = _parse(row)
-        except (KeyError, TypeError, ValueError) as error:
+        except KeyError as error:
+            raise GaussianVAEError(f"{path}: camera {index} lacks {error}") from error
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise GaussianVAEError(f"{path}: camera {index} makes no sense ({error})") from error
         viewmats.append(viewmat)
         Ks.append(K)
@@ -70,16 +75,18 @@ def read_cameras(path: Path | str) -> Cameras:
 
 
 def _parse(row: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, tuple[int, int]]:
+    if not isinstance(row, dict):
+        raise ValueError(f"expected an object, found {type(row).__name__}")
     width, height = int(row["width"]), int(row["height"])
     rotation = torch.tensor(row["rotation"], dtype=torch.float64)
     position = torch.tensor(row["position"], dtype=torch.float64)
     if rotation.shape != (3, 3) or position.shape != (3,):
         raise ValueError("rotation must be 3x3 and position 3 numbers")
-    if float((rotation @ rotation.T - torch.eye(3, dtype=torch.float64)).abs().max()) > 1e-2:
-        raise ValueError("rotation is none")
+    if not is_rotation(rotation):
+        raise ValueError("its rotation is no rotation matrix")
     numbers = [float(row["fx"]), float(row["fy"]), float(row.get("cx", width / 2)), float(row.get("cy", height / 2))]
     if not (0 < width < MAX_SIDE and 0 < height < MAX_SIDE):
-        raise ValueError(f"image size {width}x{height}")
+        raise ValueError(f"its image size is {width}x{height}")
     if not all(map(math.isfinite, [*numbers, *position.tolist()])) or min(numbers[:2]) <= 0:
         raise ValueError("a number is not finite, or a focal length not positive")
     viewmat = torch.eye(4, dtype=torch.float64)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +14,9 @@ RENDER_MODE = "SplatRenderMode:"
 """The spelling that Brush introduced and others read: `mip` or `default`."""
 RECIPE = "gaussianvae-recipe:"
 VERSION = "gaussianvae-version:"
-_KINDS: dict[str, type | tuple[type, ...]] = {
-    "mode": str, "eps2d": (int, float), "filter_3d": bool, "focal_px": (int, float), "width": int,
-    "factor": (int, float), "steps": int,
-}  # fmt: skip
+_COUNTS = ("width", "steps")
+_NUMBERS = ("eps2d", "focal_px", "factor")
+_LARGEST = 1e12
 
 
 def recipe_comments(recipe: Recipe) -> list[str]:
@@ -32,7 +30,7 @@ def recipe_comments(recipe: Recipe) -> list[str]:
     return lines
 
 
-def read_comments(comments: Sequence[str]) -> tuple[Recipe, tuple[str, ...]]:
+def read_comments(comments: Iterable[str]) -> tuple[Recipe, tuple[str, ...]]:
     """The recipe that comments tell, and the comments that aren't ours; the last word counts, nonsense is kept."""
     recipe, others = Recipe(), []
     for comment in comments:
@@ -56,17 +54,22 @@ def read_comments(comments: Sequence[str]) -> tuple[Recipe, tuple[str, ...]]:
 
 
 def _parse_recipe(text: str) -> dict[str, Any] | None:
+    """The fields that we know (a later version may have more); None when one of them makes no sense."""
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(content, dict):
         return None
-    for name, value in content.items():
-        if name not in _KINDS or not isinstance(value, _KINDS[name]):
-            return None
-        if isinstance(value, int | float) and not 0 <= value < math.inf:
-            return None
-        if name == "mode" and value not in ("mip", "classic"):
-            return None
-    return content
+    known = {name: value for name, value in content.items() if name in Recipe.__dataclass_fields__}
+    return known if all(_makes_sense(name, value) for name, value in known.items()) else None
+
+
+def _makes_sense(name: str, value: object) -> bool:
+    if name == "mode":
+        return value in ("mip", "classic")
+    if name == "filter_3d":
+        return isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
+        return False
+    return name in _NUMBERS or (name in _COUNTS and isinstance(value, int))

@@ -10,23 +10,26 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.files import replacing
+from gaussianvae.formats.activation import activate, deactivate
+from gaussianvae.formats.columns import Part, gather, refuse_rows, refuse_unless_finite, scatter
 from gaussianvae.formats.comments import read_comments, recipe_comments
-from gaussianvae.formats.ply_header import Element, make_header, parse_header, read_tables
-from gaussianvae.scene.rotations import normalize_quats
+from gaussianvae.formats.compressed_ply import read_compressed
+from gaussianvae.formats.ply_header import NAMES, Header, make_header, parse_header, read_tables
 from gaussianvae.scene.splats import Splats, Stored
 
 MEANS = ("x", "y", "z")
+SH0 = ("f_dc_0", "f_dc_1", "f_dc_2")
 SCALES = ("scale_0", "scale_1", "scale_2")
 QUATS = ("rot_0", "rot_1", "rot_2", "rot_3")
-SH0 = ("f_dc_0", "f_dc_1", "f_dc_2")
-REST_COUNTS = {0: 0, 9: 1, 24: 2, 45: 3}
+NEEDED = (*MEANS, *SH0, "opacity", *SCALES, *QUATS)
+REST_COUNTS = (0, 9, 24, 45)
+"""Number of f_rest properties for SH degree 0, 1, 2, 3."""
 NORMALS = ("nx", "ny", "nz")
 FILTER_3D = "filter_3D"
-SMALLEST = 1e-7
-"""Opacities that we computed are kept this far from 0 and 1, so that their logits are finite."""
 
 
 def read_ply(path: Path, data: bytes) -> Splats:
@@ -36,96 +39,110 @@ def read_ply(path: Path, data: bytes) -> Splats:
         GaussianVAEError: not a splat, cut off, or with values that are no numbers.
     """
     header = parse_header(path, data)
-    if header.element("chunk") is not None and header.element("vertex") is not None:
-        from gaussianvae.formats.compressed_ply import read_compressed
+    if header.element("chunk") is not None:
+        return read_compressed(path, header, data)
+    rest = _check_properties(path, header)
+    return splats_from_table(path, read_tables(path, data, header, ["vertex"])["vertex"], rest, header.comments)
 
-        return read_compressed(path, header, read_tables(path, data, header))
+
+def _check_properties(path: Path, header: Header) -> int:
+    """The number of f_rest properties of a header that is a splat's."""
     vertex = header.element("vertex")
     if vertex is None:
         raise GaussianVAEError(f"{path}: has no element vertex; it is no splat")
-    rest = _check_properties(path, vertex)
-    table = read_tables(path, data, header)["vertex"]
-    return splats_from_table(path, table, rest, header.comments)
-
-
-def _check_properties(path: Path, vertex: Element) -> int:
     names = set(vertex.names)
+    if vertex.has_lists or (any(element.has_lists for element in header.elements) and "opacity" not in names):
+        raise GaussianVAEError(f"{path}: has list properties; this is a mesh, not a splat")
     if "scale_0" in names and "scale_2" not in names:
-        raise GaussianVAEError(f"{path}: has two scales a Gaussian (2DGS surfels); only 3D Gaussians can be read")
-    missing = [name for name in (*MEANS, *SH0, "opacity", *SCALES, *QUATS) if name not in names]
+        raise GaussianVAEError(
+            f"{path}: has fewer than 3 scales a Gaussian (2DGS surfels?); only 3D Gaussians are read"
+        )
+    missing = [name for name in NEEDED if name not in names]
+    if missing and {"red", "green", "blue"} <= names:
+        what = "is a plain point cloud" if "scale_0" not in names else "has its colors as red, green, blue"
+        raise GaussianVAEError(
+            f"{path}: {what}, without {', '.join(missing[:3])}; expected a splat with colors as f_dc_0..2 (INRIA's layout)"
+        )
     if missing:
-        what = "a plain point cloud" if {"red", "green", "blue"} <= names and "scale_0" not in names else "no splat"
-        raise GaussianVAEError(f"{path}: is {what}: element vertex lacks {', '.join(missing[:6])}")
+        raise GaussianVAEError(f"{path}: is no splat: element vertex lacks {', '.join(missing[:6])}")
     rest = sum(name.startswith("f_rest_") for name in names)
+    if rest == 72:
+        raise GaussianVAEError(f"{path}: has SH degree 4 (72 f_rest properties); degrees 0-3 can be read")
     if rest not in REST_COUNTS or any(f"f_rest_{k}" not in names for k in range(rest)):
-        raise GaussianVAEError(f"{path}: has {rest} f_rest properties; SH degrees 0-3 have 0, 9, 24 or 45")
+        raise GaussianVAEError(f"{path}: has {rest} f_rest properties; SH degrees 0, 1, 2, 3 have 0, 9, 24, 45")
     return rest
 
 
-def _columns(table: np.ndarray, names: Iterable[str]) -> torch.Tensor:
-    picked = [np.asarray(table[name], dtype=np.float32) for name in names]
-    return torch.from_numpy(np.stack(picked, 1)) if picked else torch.zeros(len(table), 0)
+def _rest_parts(rest: NDArray[np.float32]) -> list[Part]:
+    """The channel-major f_rest columns of shN (N, K, 3)."""
+    k = rest.shape[1]
+    return [(rest[:, :, channel], [f"f_rest_{channel * k + j}" for j in range(k)]) for channel in range(3)]
 
 
-def splats_from_table(path: Path, table: np.ndarray, rest: int, comments: list[str]) -> Splats:
+def splats_from_table(path: Path, table: NDArray[Any], rest: int, comments: Iterable[str]) -> Splats:
     """Activate the raw columns of a table; values that are no numbers are refused."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        means, quats = _columns(table, MEANS), _columns(table, QUATS)
-        log_scales, sh0 = _columns(table, SCALES), _columns(table, SH0)
-        logits = torch.from_numpy(np.asarray(table["opacity"], dtype=np.float32).copy())
-        flat = _columns(table, (f"f_rest_{k}" for k in range(rest)))
-    shN = flat.reshape(len(table), 3, rest // 3).transpose(1, 2).contiguous()
-    _check_values(path, means=means, quats=quats, colors=torch.cat([sh0, flat], 1))
-    broken = logits.isnan() | log_scales.isnan().any(1) | (log_scales == torch.inf).any(1)
-    _refuse(path, "opacity or scale", broken)
-    used = {*MEANS, *QUATS, *SCALES, *SH0, "opacity", *NORMALS, *(f"f_rest_{k}" for k in range(rest))}
-    extras = {name: torch.from_numpy(_native(table[name])) for name in (table.dtype.names or ()) if name not in used}
+    n = len(table)
+    means, sh0, shN, logits, log_scales, quats = (
+        np.empty(shape, np.float32) for shape in ((n, 3), (n, 1, 3), (n, rest // 3, 3), (n, 1), (n, 3), (n, 4))
+    )
+    gather(
+        table,
+        [
+            (means, MEANS),
+            (sh0[:, 0], SH0),
+            *_rest_parts(shN),
+            (logits, ["opacity"]),
+            (log_scales, SCALES),
+            (quats, QUATS),
+        ],
+    )
+    stored = Stored(torch.from_numpy(log_scales), torch.from_numpy(logits[:, 0]), torch.from_numpy(quats))
+    scales, opacities, unit_quats = activate(stored)
+    used = {*NEEDED, *NORMALS, *(f"f_rest_{k}" for k in range(rest))}
     recipe, others = read_comments(comments)
     splats = Splats(
-        means=means,
-        quats=normalize_quats(quats),
-        scales=log_scales.exp(),
-        opacities=logits.sigmoid(),
-        sh0=sh0[:, None, :].contiguous(),
-        shN=shN,
+        means=torch.from_numpy(means),
+        quats=unit_quats,
+        scales=scales,
+        opacities=opacities,
+        sh0=torch.from_numpy(sh0),
+        shN=torch.from_numpy(shN),
         recipe=recipe,
         comments=others,
-        extras=extras,
-        stored=Stored(log_scales, logits, quats),
+        extras={name: _extra(table[name]) for name in (table.dtype.names or ()) if name not in used},
+        stored=stored,
     )
-    return _fuse_filter(splats) if FILTER_3D in extras else splats
+    refuse_unless_finite(path, quaternions=stored.quats)
+    if FILTER_3D in splats.extras:
+        splats = _fuse_filter(splats)
+    _check(path, splats)
+    return splats
 
 
-def _native(column: NDArray[Any]) -> NDArray[Any]:
-    """The column in this machine's byte order and as a type that torch has."""
-    kind: np.dtype[Any] = column.dtype.newbyteorder("=")
-    wider: dict[np.dtype[Any], np.dtype[Any]] = {np.dtype("u2"): np.dtype("i4"), np.dtype("u4"): np.dtype("i8")}
-    return np.ascontiguousarray(column.astype(wider.get(kind, kind)))
+def _extra(column: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(column, column.dtype.newbyteorder("=")))
 
 
-def _check_values(path: Path, **parts: torch.Tensor) -> None:
-    for name, values in parts.items():
-        _refuse(path, name, ~values.isfinite().all(1))
-
-
-def _refuse(path: Path, name: str, broken: torch.Tensor) -> None:
-    if broken.any():
-        first = int(torch.nonzero(broken)[0, 0])
-        raise GaussianVAEError(
-            f"{path}: {int(broken.sum())} rows have {name} that are no finite numbers (the first is row {first})"
-        )
+def _check(path: Path, splats: Splats) -> None:
+    """Refuse rows that no renderer can show."""
+    refuse_unless_finite(
+        path, means=splats.means, quaternions=splats.quats, scales=splats.scales, opacities=splats.opacities
+    )
+    refuse_unless_finite(path, colors=splats.sh0)
+    refuse_unless_finite(path, **{"colors (f_rest)": splats.shN})
 
 
 def _fuse_filter(splats: Splats) -> Splats:
     """Mip-Splatting's un-fused 3D filter becomes part of the Gaussians (its `fuse` step)."""
-    variance = splats.extras[FILTER_3D].float().square()[:, None]
-    squares = splats.scales.square()
-    wider = squares + variance
-    extras = {name: column for name, column in splats.extras.items() if name != FILTER_3D}
+    extras = dict(splats.extras)
+    squares = splats.scales.double().square()
+    wider = squares + extras.pop(FILTER_3D).double().square()[:, None]
+    # an axis without width and without filter stays as it is
+    shares = torch.where(wider > 0, squares / wider, torch.ones_like(wider))
     return replace(
         splats,
-        scales=wider.sqrt(),
-        opacities=splats.opacities * (squares / wider.clamp_min(1e-30)).prod(1).sqrt(),
+        scales=wider.sqrt().float(),
+        opacities=(splats.opacities.double() * shares.prod(1).sqrt()).float(),
         extras=extras,
         recipe=replace(splats.recipe, mode="mip", filter_3d=True),
         stored=None,
@@ -133,46 +150,54 @@ def _fuse_filter(splats: Splats) -> Splats:
 
 
 def write_ply(path: Path, splats: Splats, inputs: Iterable[Path | str] = ()) -> None:
-    """Write a splat atomically; rows that were not changed since they were read are written bit for bit."""
-    log_scales, logits, quats = _raw_values(splats)
-    rest = splats.shN.transpose(1, 2).reshape(len(splats), -1)
-    blocks = [
-        (list(MEANS), splats.means),
-        (list(SH0), splats.sh0[:, 0]),
-        ([f"f_rest_{k}" for k in range(rest.shape[1])], rest),
-        (["opacity"], logits[:, None]),
-        (list(SCALES), log_scales),
-        (list(QUATS), quats),
+    """Write a splat atomically; rows that were not changed since they were read are written bit for bit.
+
+    Raises:
+        GaussianVAEError: values that are no finite numbers, or a place that can't be written.
+    """
+    if path.is_dir():
+        raise GaussianVAEError(f"{path}: is a folder; name a file")
+    _check(path, splats)
+    refuse_rows(path, "negative scales, which", (splats.scales < 0).any(1))
+    raw = deactivate(splats)
+    shN = _array(splats.shN)
+    parts: list[Part] = [
+        (_array(splats.means), MEANS),
+        (_array(splats.sh0[:, 0]), SH0),
+        *_rest_parts(shN),
+        (raw.logits.numpy()[:, None], ["opacity"]),
+        (raw.log_scales.numpy(), SCALES),
+        (raw.quats.numpy(), QUATS),
     ]
-    properties = [(name, "f4") for names, _ in blocks for name in names]
-    extras = {name: column.detach().cpu().numpy() for name, column in splats.extras.items()}
-    extras = {
-        name: column.astype("i4") if column.dtype.kind in "bi" and column.dtype.itemsize == 8 else column
-        for name, column in extras.items()
-    }
-    properties += [(name, f"{column.dtype.kind}{column.dtype.itemsize}") for name, column in extras.items()]
+    properties = [(name, "f4") for _, names in parts for name in names]
+    for name, column in splats.extras.items():
+        values = _column(column)
+        if len(name.split()) != 1 or name in dict(properties):
+            raise ValueError(f"an extra property can't be named {name!r}: a word is needed that no other property has")
+        properties.append((name, values.dtype.str[1:]))
+        parts.append((values[:, None], [name]))
     table = np.empty(len(splats), np.dtype([(name, f"<{code}") for name, code in properties]))
-    for names, values in blocks:
-        columns = values.detach().cpu().float().numpy()
-        for index, name in enumerate(names):
-            table[name] = columns[:, index]
-    for name, column in extras.items():
-        table[name] = column
+    scatter(parts, table)
     header = make_header(len(splats), properties, [*splats.comments, *recipe_comments(splats.recipe)])
     with replacing(path, inputs) as beside, beside.open("wb") as file:
         file.write(header)
         table.tofile(file)
 
 
-def _raw_values(splats: Splats) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    log_scales = splats.scales.log()
-    opacities = splats.opacities.double().clamp(SMALLEST, 1 - SMALLEST)
-    logits, quats = torch.logit(opacities).float(), splats.quats
-    stored = splats.stored
-    if stored is not None:
-        same = stored.log_scales.exp() == splats.scales
-        log_scales = torch.where(same, stored.log_scales, log_scales)
-        logits = torch.where(stored.logits.sigmoid() == splats.opacities, stored.logits, logits)
-        kept = (normalize_quats(stored.quats) == splats.quats).all(1, keepdim=True)
-        quats = torch.where(kept, stored.quats, quats)
-    return log_scales, logits, quats
+def _array(values: Tensor) -> NDArray[np.float32]:
+    return values.detach().cpu().float().numpy()
+
+
+def _column(column: Tensor) -> NDArray[Any]:
+    """An extra property as the nearest type that PLY has."""
+    column = column.detach().cpu()
+    if column.dtype in (torch.float16, torch.bfloat16):
+        column = column.float()
+    values: NDArray[Any] = column.numpy()
+    if values.dtype.kind == "b":
+        return values.astype(np.uint8)
+    if values.dtype.str[1:] in NAMES:
+        return values
+    # PLY's integers end at 32 bits
+    small = len(values) == 0 or (values.min() >= -(2**31) and values.max() < 2**31)
+    return values.astype(np.int32 if small else np.float64)

@@ -1,11 +1,15 @@
-"""PLY headers: elements, properties, comments; and the table of one element as a numpy structured array."""
+"""PLY headers: elements, properties, comments; and the rows of elements as numpy structured arrays."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gaussianvae.errors import GaussianVAEError
 
@@ -16,16 +20,11 @@ TYPES = {
     "double": "f8", "float64": "f8",
 }  # fmt: skip
 NAMES = {
-    "i1": "char",
-    "u1": "uchar",
-    "i2": "short",
-    "u2": "ushort",
-    "i4": "int",
-    "u4": "uint",
-    "f4": "float",
-    "f8": "double",
-}
+    "i1": "char", "u1": "uchar", "i2": "short", "u2": "ushort", "i4": "int", "u4": "uint", "f4": "float", "f8": "double",
+}  # fmt: skip
 BYTE_ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": ""}
+_END = re.compile(rb"\n[ \t]*end_header[ \t\r]*\n")
+_COUNT = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 
 @dataclass
@@ -36,6 +35,8 @@ class Element:
     count: int
     properties: list[tuple[str, str]] = field(default_factory=list)
     """(name, numpy type code) in the order of the file."""
+    has_lists: bool = False
+    """Whether a property is a list; then its rows can't be read, nor what follows them."""
 
     def dtype(self, order: str) -> np.dtype[np.void]:
         """Of one row; `order` is < or >."""
@@ -70,45 +71,54 @@ def parse_header(path: Path, data: bytes) -> Header:
     """
     if not data:
         raise GaussianVAEError(f"{path}: is empty; expected a PLY file")
-    if data[:3] != b"ply":
-        raise GaussianVAEError(f"{path}: is no PLY file (it begins with {data[:8]!r}, not with 'ply')")
-    end = data.find(b"end_header", 0, MAX_HEADER)
-    stop = data.find(b"\n", end) + 1 if end >= 0 else 0
-    if end < 0 or stop == 0:
-        raise GaussianVAEError(f"{path}: its header has no end_header; the file is cut off or no PLY")
-    header = Header("", [], [], stop)
-    for number, line in enumerate(data[:end].decode("utf-8", "replace").splitlines()[1:], 2):
-        _parse_line(path, number, line.strip(), header)
+    if data[:64].split(b"\n")[0].strip() != b"ply":
+        raise GaussianVAEError(f"{path}: is no PLY file (it begins with {data[:8]!r}, not with a line 'ply')")
+    end = _END.search(data, 0, MAX_HEADER)
+    if end is None:
+        raise GaussianVAEError(f"{path}: its header has no line end_header; the file is cut off or no PLY")
+    header = Header("", [], [], end.end())
+    for number, line in enumerate(data[: end.start()].split(b"\n")[1:], 2):
+        _parse_line(path, number, _text(line).strip(), header)
     if not header.encoding:
-        raise GaussianVAEError(f"{path}: its header has no format line")
+        raise GaussianVAEError(f"{path}: its header has no format line (expected one of {', '.join(BYTE_ORDERS)})")
     return header
 
 
+def _text(line: bytes) -> str:
+    # PLY names no encoding; comments of old tools are Latin-1
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
+
+
 def _parse_line(path: Path, number: int, line: str, header: Header) -> None:
-    word, _, rest = line.partition(" ")
-    parts = rest.split()
+    word, *parts = line.split() or [""]
     bad = GaussianVAEError(f"{path}: header line {number} makes no sense: {line[:60]!r}")
     if word in ("comment", "obj_info"):
-        header.comments.append(rest.strip())
+        header.comments.append(line[len(word) :].strip())
     elif word == "format":
         if not parts or parts[0] not in BYTE_ORDERS:
             raise bad
         header.encoding = parts[0]
     elif word == "element":
-        if len(parts) != 2 or not parts[1].lstrip("-").isdigit():
+        if len(parts) != 2 or not _COUNT.fullmatch(parts[1]):
             raise bad
         count = int(parts[1])
         if count < 0:
             raise GaussianVAEError(
                 f"{path}: its header counts {count} of element {parts[0]}; a count can't be negative"
             )
+        if header.element(parts[0]) is not None:
+            raise GaussianVAEError(f"{path}: element {parts[0]} is listed twice")
         header.elements.append(Element(parts[0], count))
     elif word == "property":
         if not header.elements:
             raise bad
         element = header.elements[-1]
-        if parts and parts[0] == "list":
-            raise GaussianVAEError(f"{path}: element {element.name} has a list property; this is a mesh, not a splat")
+        if len(parts) == 4 and parts[0] == "list":
+            element.has_lists = True
+            return
         if len(parts) != 2 or parts[0] not in TYPES:
             raise bad
         if parts[1] in element.names:
@@ -118,58 +128,66 @@ def _parse_line(path: Path, number: int, line: str, header: Header) -> None:
         raise bad
 
 
-def read_tables(path: Path, data: bytes, header: Header) -> dict[str, np.ndarray]:
-    """Every element's rows by its name, as structured arrays (views of `data` where it is binary).
+def read_tables(path: Path, data: bytes, header: Header, wanted: Collection[str]) -> dict[str, NDArray[Any]]:
+    """The rows of the wanted elements by name, as structured arrays (views of `data` where it is binary).
+
+    Elements after the last wanted one aren't looked at.
 
     Raises:
-        GaussianVAEError: fewer bytes than the header promises.
+        GaussianVAEError: fewer bytes than the header promises, or a list property in the way.
     """
-    if header.encoding == "ascii":
-        return _read_ascii(path, data, header)
-    order, at = BYTE_ORDERS[header.encoding], header.size
-    tables = {}
+    missing = {element.name for element in header.elements} & set(wanted)
+    at = header.size
+    words = data[at:].split() if header.encoding == "ascii" else []
+    tables: dict[str, NDArray[Any]] = {}
     for element in header.elements:
-        dtype = element.dtype(order)
-        need = element.count * dtype.itemsize
-        if at + need > len(data):
-            raise GaussianVAEError(
-                f"{path}: is cut off: {element.count} rows of {element.name} need {need} bytes, "
-                f"{max(len(data) - at, 0)} are there"
-            )
-        tables[element.name] = np.frombuffer(data, dtype, element.count, at) if dtype.itemsize else np.zeros(0, dtype)
-        at += need
+        if not missing:
+            break
+        if element.has_lists:
+            raise GaussianVAEError(f"{path}: element {element.name} has a list property; this is a mesh, not a splat")
+        if header.encoding == "ascii":
+            need = element.count * len(element.properties)
+            _check_length(path, element, need, len(words), "numbers")
+            rows, words = words[:need], words[need:]
+            if element.name in missing:
+                tables[element.name] = _parse_rows(path, element, rows)
+        else:
+            dtype = element.dtype(BYTE_ORDERS[header.encoding])
+            need = element.count * dtype.itemsize
+            _check_length(path, element, need, len(data) - at, "bytes")
+            if element.name in missing and need:
+                tables[element.name] = np.frombuffer(data, dtype, element.count, at)
+            elif element.name in missing:
+                tables[element.name] = np.zeros(0, dtype)
+            at += need
+        missing.discard(element.name)
     return tables
 
 
-def _read_ascii(path: Path, data: bytes, header: Header) -> dict[str, np.ndarray]:
-    words = data[header.size :].split()
-    at = 0
-    tables = {}
-    for element in header.elements:
-        width = len(element.properties)
-        need = element.count * width
-        if at + need > len(words):
-            raise GaussianVAEError(
-                f"{path}: is cut off: {element.count} rows of {element.name} need {need} numbers, "
-                f"{len(words) - at} are there"
-            )
-        try:
-            values = np.array(words[at : at + need], dtype=np.float64).reshape(element.count, width)
-        except ValueError as error:
-            raise GaussianVAEError(f"{path}: element {element.name} holds something that is no number") from error
-        table = np.zeros(element.count, element.dtype("<"))
-        with np.errstate(invalid="ignore", over="ignore"):
-            for column, name in enumerate(element.names):
-                table[name] = values[:, column]
-        tables[element.name] = table
-        at += need
-    return tables
+def _check_length(path: Path, element: Element, need: int, there: int, unit: str) -> None:
+    if need > there:
+        raise GaussianVAEError(
+            f"{path}: is cut off: {element.count} rows of {element.name} need {need} {unit}, {there} are there"
+        )
 
 
-def make_header(count: int, properties: list[tuple[str, str]], comments: list[str]) -> bytes:
-    """Header of a little-endian file with one element `vertex`."""
+def _parse_rows(path: Path, element: Element, words: Sequence[bytes]) -> NDArray[Any]:
+    width = len(element.properties)
+    table = np.zeros(element.count if width else 0, element.dtype("<"))
+    try:
+        values = np.array(words, dtype=np.float64).reshape(len(table), width)
+    except ValueError as error:
+        raise GaussianVAEError(f"{path}: element {element.name} holds something that is no number") from error
+    with np.errstate(invalid="ignore", over="ignore"):
+        for column, name in enumerate(element.names):
+            table[name] = values[:, column]
+    return table
+
+
+def make_header(count: int, properties: Sequence[tuple[str, str]], comments: Sequence[str]) -> bytes:
+    """Header of a little-endian file with one element `vertex`; a line break in a comment becomes a space."""
     lines = ["ply", "format binary_little_endian 1.0"]
-    lines += [f"comment {' '.join(comment.split())}" for comment in comments]
+    lines += ["comment " + re.sub(r"[\r\n]+", " ", comment) for comment in comments]
     lines.append(f"element vertex {count}")
     lines += [f"property {NAMES[code]} {name}" for name, code in properties]
-    return ("\n".join([*lines, "end_header"]) + "\n").encode("utf-8")
+    return ("\n".join([*lines, "end_header"]) + "\n").encode("utf-8", "replace")

@@ -182,7 +182,7 @@ def shard_paths(folder: Path) -> list[Path]:
     Raises:
         GaussianVAEError: there are none.
     """
-    found = sorted(folder.glob("*.safetensors"))
+    found = sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
     if not found:
         raise GaussianVAEError(f"{folder}: holds no shards (*.safetensors); make some with `gaussianvae factory`")
     return found

@@ -1,27 +1,29 @@
 """The definition of a render in plain torch: any floating-point type and device, differentiable, and slow.
 
-Every pixel looks at every Gaussian; rows of pixels are processed in bands, so that memory stays bounded.
+Every pixel looks at every Gaussian. Pixels are processed in bands of rows, and the backward pass computes each band
+again, so that memory stays bounded: 300 x 300 pixels and 5000 Gaussians take minutes, not tens of gigabytes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from gaussianvae.rasterize.types import Filter, Rendering
 from gaussianvae.scene.cameras import NEAR
 from gaussianvae.scene.harmonics import sh_colors
-from gaussianvae.scene.splats import covariances
+from gaussianvae.scene.rotations import quats_to_rotmats
 
 FAR = 1e10
 ALPHA_MIN, ALPHA_MAX = 1 / 255, 0.999
 T_MIN = 1e-4
 MARGIN = 0.15
 """The Jacobian is taken at most this share of the image outside of it (gsplat)."""
-_PAIRS_A_BAND = 1 << 22
+_PAIRS_A_BAND = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Projected:
     """Centers, pixels."""
     sigma: Float[Tensor, "M 2 2"]
     """Covariances with the pixel filter, square pixels."""
+    det: Float[Tensor, " M"]
+    """Their determinants, without the cancellation that needles cause in a c - b^2."""
     opacities: Float[Tensor, " M"]
     """Compensated in mip mode."""
     depths: Float[Tensor, " M"]
@@ -63,15 +67,16 @@ def project(
     slope_y = (y / z).clamp((-cy - MARGIN * height) / fy, (height - cy + MARGIN * height) / fy)
     zero = torch.zeros_like(z)
     jacobian = torch.stack([fx / z, zero, -fx * slope_x / z, zero, fy / z, -fy * slope_y / z], -1).reshape(-1, 2, 3)
-    turned = jacobian @ rotation
-    bare = turned @ covariances(quats[rows], scales[rows]) @ turned.transpose(1, 2)
+    # root root^T is the bare covariance, |u x v|^2 its determinant (Lagrange), u and v the rows of the root
+    root = jacobian @ rotation @ (quats_to_rotmats(quats[rows]) * scales[rows, None, :])
+    bare = root @ root.transpose(1, 2)
+    area = torch.linalg.cross(root[:, 0], root[:, 1]).norm(dim=-1)
     sigma = bare + filter.eps2d * torch.eye(2, dtype=means.dtype, device=means.device)
+    det = area * area + filter.eps2d * (bare[:, 0, 0] + bare[:, 1, 1]) + filter.eps2d**2
     peak = opacities[rows]
     if filter.mode == "mip":
-        # a flat Gaussian seen edge-on has no bare area: its square root has no finite slope there
-        ratio = torch.linalg.det(bare) / torch.linalg.det(sigma)
-        peak = peak * torch.where(ratio > 1e-12, ratio.clamp_min(1e-12).sqrt(), torch.zeros_like(ratio))
-    return Projected(rows, torch.stack([fx * x / z + cx, fy * y / z + cy], -1), sigma, peak, z)
+        peak = peak * area / det.sqrt()
+    return Projected(rows, torch.stack([fx * x / z + cx, fy * y / z + cy], -1), sigma, det, peak, z)
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,9 @@ def blend(view: Projected, pixels: Float[Tensor, "P 2"], means2d: Float[Tensor, 
     """Front-to-back alpha at some pixels; `means2d` may hold a copy of the centers for every pixel."""
     centers = view.means2d[:, None] if means2d is None else means2d
     offsets = pixels[None] - centers
-    inverse = torch.linalg.inv(view.sigma)
-    q = torch.einsum("mpi,mij,mpj->mp", offsets, inverse, offsets)
+    dx, dy = offsets.unbind(-1)
+    a, b, c = (view.sigma[:, i, j, None] for i, j in ((0, 0), (0, 1), (1, 1)))
+    q = (c * dx * dx - 2 * b * dx * dy + a * dy * dy) / view.det[:, None]
     raw = view.opacities[:, None] * torch.exp(-0.5 * q)
     alpha = torch.where(raw >= ALPHA_MIN, raw.clamp_max(ALPHA_MAX), torch.zeros_like(raw))
     # the first Gaussian that would pass the stop ends the pixel, and all behind it
@@ -124,19 +130,34 @@ def pixel_centers(size: tuple[int, int], band: range, like: Tensor) -> Float[Ten
     return torch.stack([x.reshape(-1), y.reshape(-1)], -1)
 
 
-class _SpreadCenters(torch.autograd.Function):
-    """Copies of the centers for every pixel, so that the backward pass sees each pixel's own gradient."""
+class _Centers(torch.autograd.Function):
+    """The centers as they are; once every band has sent its gradient, the sums of all bands go to `out`."""
 
     @staticmethod
-    def forward(ctx, means2d: Tensor, count: int, rows: Tensor, out: Tensor) -> Tensor:  # type: ignore[no-untyped-def,override]
-        ctx.rows, ctx.out = rows, out
+    def forward(ctx, means2d: Tensor, rows: Tensor, absolute: Tensor, out: Tensor) -> Tensor:  # type: ignore[no-untyped-def,override]
+        ctx.rows, ctx.absolute, ctx.out = rows, absolute, out
+        return means2d.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):  # type: ignore[no-untyped-def,override]
+        ctx.out.zero_()
+        ctx.out[ctx.rows] = torch.cat([gradient, ctx.absolute], 1).to(ctx.out)
+        ctx.absolute.zero_()
+        return gradient, None, None, None
+
+
+class _CentersOfPixels(torch.autograd.Function):
+    """A copy of the centers for every pixel of a band, so that each pixel's own gradient can be seen."""
+
+    @staticmethod
+    def forward(ctx, means2d: Tensor, count: int, absolute: Tensor) -> Tensor:  # type: ignore[no-untyped-def,override]
+        ctx.absolute = absolute
         return means2d[:, None].expand(-1, count, 2).clone()
 
     @staticmethod
     def backward(ctx, gradient: Tensor):  # type: ignore[no-untyped-def,override]
-        both = torch.cat([gradient.sum(1), gradient.abs().sum(1)], 1)
-        ctx.out.index_add_(0, ctx.rows, both.to(ctx.out))
-        return gradient.sum(1), None, None, None
+        ctx.absolute += gradient.abs().sum(1)
+        return gradient.sum(1), None, None
 
 
 def rasterize_reference(
@@ -157,26 +178,36 @@ def rasterize_reference(
     view = project(means, quats, scales, opacities, viewmat, K, size, filter)
     colors = view_colors(means, sh, viewmat, view.rows)
     behind = torch.as_tensor(background).to(means)
-    if means2d_grad is not None:
-        means2d_grad.zero_()
-    rgb, alpha, depth = [], [], []
-    for band in bands(size, len(view.rows)):
+    tracked = torch.is_grad_enabled() and any(t.requires_grad for t in (means, quats, scales, opacities, sh))
+    absolute = None
+    if means2d_grad is not None and tracked:
+        absolute = torch.zeros_like(view.means2d)
+        centers = view.means2d if view.means2d.requires_grad else view.means2d.detach().requires_grad_()
+        centers = _Centers.apply(centers, view.rows, absolute, means2d_grad)  # type: ignore[no-untyped-call]
+        view = replace(view, means2d=centers)
+
+    def shade(band: range) -> tuple[Tensor, Tensor, Tensor]:
         pixels = pixel_centers(size, band, means)
         spread = None
-        if means2d_grad is not None and view.means2d.requires_grad:
-            spread = _SpreadCenters.apply(  # type: ignore[no-untyped-call]
-                view.means2d, len(pixels), view.rows, means2d_grad
-            )
+        if absolute is not None:
+            spread = _CentersOfPixels.apply(view.means2d, len(pixels), absolute)  # type: ignore[no-untyped-call]
         part = blend(view, pixels, spread)
         weights = part.alpha * part.before
-        rgb.append(torch.einsum("mp,mc->pc", weights, colors) + part.left[:, None] * behind)
-        alpha.append(1 - part.left)
-        depth.append(torch.einsum("mp,m->p", weights, view.depths) / (1 - part.left).clamp_min(1e-10))
+        rgb = torch.einsum("mp,mc->pc", weights, colors) + part.left[:, None] * behind
+        depth = torch.einsum("mp,m->p", weights, view.depths) / (1 - part.left).clamp_min(1e-10)
+        return rgb, 1 - part.left, depth
+
+    parts = bands(size, len(view.rows))
+    if tracked and len(parts) > 1:
+        done = [checkpoint(shade, band, use_reentrant=False, preserve_rng_state=False) for band in parts]
+    else:
+        done = [shade(band) for band in parts]
+    rgb, alpha, depth = (torch.cat(values) for values in zip(*done, strict=True))
     width, height = size
     return Rendering(
-        torch.cat(rgb).reshape(height, width, 3),
-        torch.cat(alpha).reshape(height, width),
-        torch.cat(depth).reshape(height, width),
+        rgb.reshape(height, width, 3),
+        alpha.reshape(height, width),
+        depth.reshape(height, width),
     )
 
 
@@ -191,11 +222,13 @@ def undecided_pixels(
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, viewmat: Tensor, K: Tensor,
     size: tuple[int, int], filter: Filter,
 ) -> Bool[Tensor, "H W"]:  # fmt: skip
-    """Pixels at which rounding may decide whether a Gaussian counts: alpha at 1/255, or transmittance at the stop."""
+    """Pixels (True) at which float32 rounding may decide otherwise: alpha at 1/255 or 0.999, or the end of the pixel."""
     view = project(means, quats, scales, opacities, viewmat, K, size, filter)
     near = []
     for band in bands(size, len(view.rows)):
         part = blend(view, pixel_centers(size, band, means))
-        close = ((part.raw / ALPHA_MIN - 1).abs() < 2e-4) | ((part.after / T_MIN - 1).abs() < 1e-3)
+        # 0.999 only bends the image: what differs there are derivatives
+        close = ((part.raw / ALPHA_MIN - 1).abs() < 2e-4) | ((part.raw / ALPHA_MAX - 1).abs() < 1e-5)
+        close |= (part.after / T_MIN - 1).abs() < 1e-3
         near.append(close.any(0))
     return torch.cat(near).reshape(size[1], size[0])
