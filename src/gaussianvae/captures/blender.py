@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from gaussianvae.captures.capture import Capture, check_capture, every_eighth
+from gaussianvae.captures.photos import look
 from gaussianvae.errors import GaussianVAEError
+from gaussianvae.files import replacing
 from gaussianvae.scene.cameras import Cameras
 from gaussianvae.scene.frames import camera_to_world_to_viewmats, viewmats_to_camera_to_world
+from gaussianvae.scene.rotations import is_rotation
 
 SPLITS = ("train", "val", "test")
 _SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
@@ -51,7 +54,7 @@ def read_blender(folder: Path) -> Capture:
             raise GaussianVAEError(f'{file}: lists no photos (expected a list "frames")')
         for frame in frames:
             path = _photo(file, frame)
-            size, has_alpha = _look(path)
+            size, has_alpha = look(path)
             splits.setdefault(split, []).append(len(paths))
             paths.append(path)
             poses.append(_pose(file, path.stem, frame))
@@ -69,6 +72,8 @@ def read_blender(folder: Path) -> Capture:
     train, test = tuple(splits["train"]), tuple(splits.get("test", ()))
     if not test:
         train, test = every_eighth([paths[view].name for view in train])
+    # NeRF-synthetic calls photos of every split r_0, r_1, ...: a name that isn't unique names no depth map
+    times = Counter(path.stem for path in paths)
     depths = [folder / "depth" / f"{path.stem}.npy" for path in paths]
     return check_capture(
         Capture(
@@ -78,7 +83,7 @@ def read_blender(folder: Path) -> Capture:
             train=train,
             test=test,
             has_alpha=alpha.pop(),
-            depth_paths=tuple(depth if depth.is_file() else None for depth in depths),
+            depth_paths=tuple(depth if times[depth.stem] == 1 and depth.is_file() else None for depth in depths),
         )
     )
 
@@ -92,14 +97,17 @@ def write_blender_split(
         {"file_path": f"./{name}", "transform_matrix": pose.tolist()} for name, pose in zip(names, poses, strict=True)
     ]
     content = {"camera_angle_x": camera_angle_x, "frames": frames}
-    (folder / f"transforms_{split}.json").write_text(json.dumps(content, indent=1))
+    with replacing(folder / f"transforms_{split}.json") as beside:
+        beside.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def _read_json(file: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise GaussianVAEError(f"{file}: no readable JSON ({error})") from error
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise GaussianVAEError(f"{file}: can't be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:
+        raise GaussianVAEError(f"{file}: is no readable JSON ({error})") from error
     if not isinstance(content, dict):
         raise GaussianVAEError(f"{file}: expected a JSON object, found {type(content).__name__}")
     return content
@@ -109,31 +117,28 @@ def _photo(file: Path, frame: object) -> Path:
     name = frame.get("file_path") if isinstance(frame, dict) else None
     if not isinstance(name, str):
         raise GaussianVAEError(f'{file}: a frame has no "file_path"')
-    for suffix in _SUFFIXES:
-        path = file.parent / (name + suffix)
-        if path.is_file():
-            return path
-    raise GaussianVAEError(f"{file.parent / name}: no such photo (also tried {', '.join(_SUFFIXES[1:])})")
-
-
-def _look(path: Path) -> tuple[tuple[int, int], bool]:
     try:
-        with Image.open(path) as image:
-            return image.size, image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise GaussianVAEError(f"{path}: can't be decoded as an image ({error})") from error
+        for suffix in _SUFFIXES:
+            path = file.parent / (name + suffix)
+            if path.is_file():
+                return path
+    except OSError as error:  # a name that no file system takes
+        raise GaussianVAEError(f"{file}: the photo {name[:60]!r} can't be read ({error.strerror or error})") from error
+    raise GaussianVAEError(f"{file}: the photo {name!r} isn't there (also tried {', '.join(_SUFFIXES[1:])})")
 
 
 def _pose(file: Path, name: str, frame: Mapping[str, Any]) -> Tensor:
     try:
         pose = torch.tensor(frame["transform_matrix"], dtype=torch.float64)
-    except (KeyError, TypeError, ValueError) as error:
-        raise GaussianVAEError(f"{file}: the pose of {name} is no 4x4 matrix") from error
-    if pose.shape != (4, 4) or not bool(pose.isfinite().all()):
-        raise GaussianVAEError(f"{file}: the pose of {name} is no finite 4x4 matrix")
-    turn = pose[:3, :3]
-    if float((turn @ turn.T - torch.eye(3, dtype=torch.float64)).abs().max()) > 1e-2:
-        raise GaussianVAEError(f"{file}: the pose of {name} is no rotation and translation")
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise GaussianVAEError(f"{file}: the pose of {name} (transform_matrix) is no 4x4 matrix") from error
+    if pose.shape != (4, 4) or not bool(pose.float().isfinite().all()):
+        raise GaussianVAEError(f"{file}: the pose of {name} (transform_matrix) is no finite 4x4 matrix")
+    if not is_rotation(pose[:3, :3]) or float((pose[3] - pose.new_tensor([0, 0, 0, 1])).abs().max()) > 1e-6:
+        raise GaussianVAEError(
+            f"{file}: the pose of {name} (transform_matrix) must be a rotation and a translation; this one is "
+            "singular, stretches or mirrors"
+        )
     return pose
 
 
@@ -148,8 +153,14 @@ def _intrinsics(file: Path, content: Mapping[str, Any], size: tuple[int, int]) -
             fx = fy = 0.5 * width / math.tan(0.5 * float(content["camera_angle_x"]))
         cx = float(content.get("cx", stored_width / 2)) * width / stored_width
         cy = float(content.get("cy", stored_height / 2)) * height / stored_height
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise GaussianVAEError(f"{file}: gives neither camera_angle_x nor fl_x as a number") from error
-    if not (math.isfinite(fx) and fx > 0 and math.isfinite(fy) and fy > 0):
-        raise GaussianVAEError(f"{file}: the focal length is {fx:g} px; it must be positive")
-    return torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
+    except KeyError as error:
+        raise GaussianVAEError(f"{file}: has neither camera_angle_x nor fl_x") from error
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
+        raise GaussianVAEError(f"{file}: camera_angle_x, fl_x, fl_y, cx, cy, w or h is no sensible number") from error
+    K = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
+    if not bool(K.float().isfinite().all()) or min(fx, fy) <= 0:
+        raise GaussianVAEError(
+            f"{file}: the focal lengths are {fx:g} and {fy:g} px and the center {cx:g}, {cy:g}; "
+            "all must be finite, focal lengths positive"
+        )
+    return K

@@ -45,8 +45,15 @@ def check_capture(capture: Capture) -> Capture:
     """The capture itself, when a fit could use it.
 
     Raises:
-        GaussianVAEError: fewer than two training photos.
+        GaussianVAEError: fewer than two training photos, or a photo in both splits.
     """
     if len(capture.train) < 2:
         raise GaussianVAEError(f"{capture.folder}: has {len(capture.train)} training photo(s); a fit needs at least 2")
+    trained = {capture.image_paths[view] for view in capture.train}
+    both = [capture.image_paths[view].name for view in capture.test if capture.image_paths[view] in trained]
+    if both:
+        raise GaussianVAEError(
+            f"{capture.folder}: {len(both)} photos are in both the train and the test split (such as {both[0]}), "
+            "so a test would prove nothing; without a test split every 8th photo is held out"
+        )
     return capture

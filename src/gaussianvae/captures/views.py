@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gaussianvae.captures.capture import Capture
+from gaussianvae.captures.photos import decode
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.scene.cameras import Cameras, resize, scaled_size
@@ -52,32 +57,27 @@ def load_views(
     Raises:
         GaussianVAEError: a factor below 1, an undecodable photo, photos of different sizes.
     """
-    if not factor >= 1:
-        raise GaussianVAEError(f"the factor is {factor:g}; photos can only be reduced, so it is at least 1")
+    _check_factor(factor)
+    if not len(views):
+        raise GaussianVAEError(f"{capture.folder}: no views were asked for; at least one is needed")
     cameras = resize(capture.cameras.select(views), factor)
     if len(set(cameras.sizes)) > 1:
-        raise GaussianVAEError(f"{capture.folder}: photos have different sizes {sorted(set(cameras.sizes))[:3]}")
+        few = ", ".join(f"{w}x{h}" for w, h in sorted(set(cameras.sizes))[:3])
+        raise GaussianVAEError(f"{capture.folder}: photos have different sizes ({few}); they must be alike")
     color = torch.tensor(background)
     images, alphas = [], []
     with report.bar("photos", len(views)) as bar:
         for place, view in enumerate(views):
-            pixels = _decode(capture, view)
+            pixels = decode(capture.image_paths[view], capture.has_alpha)
+            native = capture.cameras.sizes[view]
+            if pixels.shape[:2] != (native[1], native[0]):
+                raise GaussianVAEError(f"{capture.image_paths[view]}: has changed its size since its header was read")
             if capture.has_alpha:
                 alphas.append(reduce_image(pixels[..., 3:], cameras.sizes[place], operator)[..., 0].clamp(0, 1))
                 pixels = composite(pixels, color)
             images.append(round_to_8_bits(reduce_image(pixels, cameras.sizes[place], operator)))
             bar.advance()
     return Views(cameras, torch.stack(images), torch.stack(alphas) if alphas else None, color)
-
-
-def _decode(capture: Capture, view: int) -> Float[Tensor, "H W C"]:
-    path = capture.image_paths[view]
-    try:
-        with Image.open(path) as image:
-            values = np.asarray(image.convert("RGBA" if capture.has_alpha else "RGB"), np.float32) / 255
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise GaussianVAEError(f"{path}: can't be decoded as an image ({error})") from error
-    return torch.from_numpy(values)
 
 
 def load_depths(capture: Capture, views: Sequence[int], factor: float) -> Float[Tensor, "V H W"] | None:
@@ -88,20 +88,35 @@ def load_depths(capture: Capture, views: Sequence[int], factor: float) -> Float[
     Raises:
         GaussianVAEError: an unreadable depth file.
     """
+    _check_factor(factor)
     depths = []
     for view in views:
         path = capture.depth_paths[view]
         if path is None:
             return None
-        try:
-            full = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise GaussianVAEError(f"{path}: no readable depth map ({error})") from error
         native = capture.cameras.sizes[view]
-        if full.shape != (native[1], native[0]):
-            raise GaussianVAEError(f"{path}: has shape {full.shape}, its photo {native[1]}x{native[0]}")
+        full = _read_depth(path, native)
         width, height = scaled_size(native, factor)
         rows = ((np.arange(height) + 0.5) * (native[1] / height)).astype(int)
         columns = ((np.arange(width) + 0.5) * (native[0] / width)).astype(int)
         depths.append(torch.from_numpy(full[np.ix_(rows, columns)].astype(np.float32)))
-    return torch.stack(depths)
+    return torch.stack(depths) if depths else None
+
+
+def _read_depth(path: Path, size: tuple[int, int]) -> NDArray[Any]:
+    try:
+        with path.open("rb") as file:
+            full = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError, zipfile.BadZipFile) as error:
+        raise GaussianVAEError(f"{path}: is no readable depth map ({error})") from error
+    if not isinstance(full, np.ndarray) or full.dtype.kind != "f" or full.shape != (size[1], size[0]):
+        what = f"{full.dtype} {full.shape}" if isinstance(full, np.ndarray) else "several arrays"
+        raise GaussianVAEError(f"{path}: holds {what}; expected float32 ({size[1]}, {size[0]}) as its photo is")
+    if np.isnan(full).any():
+        raise GaussianVAEError(f"{path}: holds NaN; where nothing is, a depth is infinite")
+    return full
+
+
+def _check_factor(factor: float) -> None:
+    if not 1 <= factor < math.inf:
+        raise GaussianVAEError(f"the factor is {factor:g}; photos can only be reduced, so it is at least 1 and finite")

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from gaussianvae import enhance as enhancing
+from gaussianvae.antialias import guess_recipe
 from gaussianvae.captures import read_capture
 from gaussianvae.cli.options import Output, check_writable
 from gaussianvae.cli.terminal import TerminalReporter
@@ -54,6 +55,9 @@ def enhance(
     if config.samples < 0:
         raise GaussianVAEError(f"{config.samples} samples can't be drawn; give 0 for the mean, or how many")
     given = read_splats(splats)
+    if given.recipe.mode is None:
+        given = replace(given, recipe=guess_recipe(given))
+        report.message(f"{splats}: doesn't say how it was trained; its sizes look like a {given.recipe.mode} fit")
     inputs = tuple(path for path in (splats, cameras, lineage, weights) if path is not None)
     targets = [output]
     if config.samples > 1:

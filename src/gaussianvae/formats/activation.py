@@ -1,7 +1,7 @@
 """What splat files store before activation (log scales, logits, quaternions of any length), and the way back.
 
-Computed in float64 and rounded to float32 once: torch's float32 sigmoid gives other last bits for a row alone than for the
-same row among others, and rows that nobody changed must be recognized by their bits.
+Computed in float64 and rounded to float32 once: torch's float32 sigmoid gives other last bits for a row alone than for
+the same row among others, and rows that nobody changed must be recognized by their bits.
 """
 
 from __future__ import annotations
@@ -12,26 +12,32 @@ from torch import Tensor
 
 from gaussianvae.scene.splats import Splats, Stored
 
+BLOCK = 1 << 15
+"""Rows at a time: new memory for a whole column costs more than its values."""
 SMALLEST = 1e-7
 """Opacities that we computed are kept this far from 0 and 1, so that their logits are finite."""
 
 
 def activate(stored: Stored) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"], Float[Tensor, "N 4"]]:
     """Scales, opacities and unit quaternions (float32, on the CPU) of raw values; a zero quaternion turns nothing."""
-    scales = stored.log_scales.double().exp().float()
-    opacities = stored.logits.double().sigmoid().float()
-    return scales, opacities, _unit(stored.quats)
+    scales, opacities, quats = (torch.empty_like(t) for t in (stored.log_scales, stored.logits, stored.quats))
+    for start in range(0, len(opacities), BLOCK):
+        rows = slice(start, start + BLOCK)
+        scales[rows] = stored.log_scales[rows].double().exp()
+        opacities[rows] = stored.logits[rows].double().sigmoid()
+        quats[rows] = _unit(stored.quats[rows].double())
+    return scales, opacities, quats
 
 
 def _unit(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 4"]:
-    w, x, y, z = quats.double().unbind(1)
+    w, x, y, z = quats.unbind(1)
     norm = (w * w + x * x + y * y + z * z).sqrt()[:, None]
     identity = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64)
-    return torch.where(norm > 0, quats.double() / norm.clamp_min(1e-300), identity).float()
+    return torch.where(norm > 0, quats / norm, identity)
 
 
 def deactivate(splats: Splats) -> Stored:
-    """Raw values (float32, on the CPU) of a splat; those that it was read with wherever activation gives what it has."""
+    """Raw values (float32, on the CPU): those that the splat was read with where they still give what it has."""
     scales, opacities, quats = (t.detach().cpu().float() for t in (splats.scales, splats.opacities, splats.quats))
     log_scales = scales.double().log().float()
     logits = torch.logit(opacities.double().clamp(SMALLEST, 1 - SMALLEST)).float()

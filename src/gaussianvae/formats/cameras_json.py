@@ -6,7 +6,6 @@ We add cx and cy, which INRIA's files lack; without them the principal point is 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.files import replacing
 from gaussianvae.scene.cameras import Cameras
-from gaussianvae.scene.frames import is_rotation
+from gaussianvae.scene.rotations import is_rotation
 
 MAX_SIDE = 1 << 20
 
@@ -87,9 +86,12 @@ def _parse(row: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, tuple[int, 
     numbers = [float(row["fx"]), float(row["fy"]), float(row.get("cx", width / 2)), float(row.get("cy", height / 2))]
     if not (0 < width < MAX_SIDE and 0 < height < MAX_SIDE):
         raise ValueError(f"its image size is {width}x{height}")
-    if not all(map(math.isfinite, [*numbers, *position.tolist()])) or min(numbers[:2]) <= 0:
-        raise ValueError("a number is not finite, or a focal length not positive")
     viewmat = torch.eye(4, dtype=torch.float64)
     viewmat[:3, :3], viewmat[:3, 3] = rotation.T, -rotation.T @ position
     fx, fy, cx, cy = numbers
-    return viewmat, torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64), (width, height)
+    K = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
+    if not bool(viewmat.float().isfinite().all() and K.float().isfinite().all()):
+        raise ValueError("its position or intrinsics are no finite numbers")
+    if min(fx, fy) <= 0:
+        raise ValueError(f"its focal lengths are {fx:g} and {fy:g}; they must be positive")
+    return viewmat, K, (width, height)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gaussianvae.errors import GaussianVAEError
 
-BLOCK = 4096
+BLOCK = 2048
 Part = tuple[NDArray[Any], Sequence[str]]
 """An array (N, C) and the names of its C columns."""
 
@@ -54,11 +54,12 @@ def refuse_unless_finite(path: Path, **parts: Tensor) -> None:
     for name, values in parts.items():
         # NaN and infinity survive a sum, and one number is quickly checked
         if not bool(values.sum().isfinite()):
-            refuse_rows(path, name, ~values.flatten(1).isfinite().all(1) if values.ndim > 1 else ~values.isfinite())
+            broken = ~values.reshape(len(values), -1).isfinite().all(1)
+            refuse_rows(path, f"{name} that are no finite numbers", broken)
 
 
-def refuse_rows(path: Path, name: str, broken: Tensor) -> None:
-    """Raise when a row (a mask over N) is broken.
+def refuse_rows(path: Path, what: str, broken: Tensor) -> None:
+    """Raise when a row (a mask over N) is broken; `what` such rows have.
 
     Raises:
         GaussianVAEError: says how many rows are, and which is the first.
@@ -66,6 +67,6 @@ def refuse_rows(path: Path, name: str, broken: Tensor) -> None:
     if bool(broken.any()):
         first = int(torch.nonzero(broken)[0, 0])
         raise GaussianVAEError(
-            f"{path}: {int(broken.sum())} of {len(broken)} rows have {name} that are no finite numbers "
-            f"(the first is row {first}); such Gaussians must be removed first"
+            f"{path}: {int(broken.sum())} of {len(broken)} rows have {what} (the first is row {first}); "
+            "such Gaussians must be removed first"
         )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.formats.columns import refuse_unless_finite
 from gaussianvae.formats.comments import read_comments
-from gaussianvae.formats.ply_header import Element, Header, read_tables
+from gaussianvae.formats.ply_header import Bytes, Element, Header, read_tables
 from gaussianvae.scene.harmonics import C0
 from gaussianvae.scene.splats import Splats
 
@@ -25,7 +25,7 @@ COLORS = ("r", "g", "b")
 PACKED = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
 
 
-def read_compressed(path: Path, header: Header, data: bytes) -> Splats:
+def read_compressed(path: Path, header: Header, data: Bytes) -> Splats:
     """Decode a compressed PLY.
 
     Raises:

@@ -18,7 +18,7 @@ from gaussianvae.formats.activation import activate, deactivate
 from gaussianvae.formats.columns import Part, gather, refuse_rows, refuse_unless_finite, scatter
 from gaussianvae.formats.comments import read_comments, recipe_comments
 from gaussianvae.formats.compressed_ply import read_compressed
-from gaussianvae.formats.ply_header import NAMES, Header, make_header, parse_header, read_tables
+from gaussianvae.formats.ply_header import NAMES, Bytes, Header, make_header, parse_header, read_tables
 from gaussianvae.scene.splats import Splats, Stored
 
 MEANS = ("x", "y", "z")
@@ -32,7 +32,7 @@ NORMALS = ("nx", "ny", "nz")
 FILTER_3D = "filter_3D"
 
 
-def read_ply(path: Path, data: bytes) -> Splats:
+def read_ply(path: Path, data: Bytes) -> Splats:
     """Read a splat from the bytes of a PLY file.
 
     Raises:
@@ -61,7 +61,7 @@ def _check_properties(path: Path, header: Header) -> int:
     if missing and {"red", "green", "blue"} <= names:
         what = "is a plain point cloud" if "scale_0" not in names else "has its colors as red, green, blue"
         raise GaussianVAEError(
-            f"{path}: {what}, without {', '.join(missing[:3])}; expected a splat with colors as f_dc_0..2 (INRIA's layout)"
+            f"{path}: {what}, without {', '.join(missing[:3])}; expected a splat in INRIA's layout, colors as f_dc_0..2"
         )
     if missing:
         raise GaussianVAEError(f"{path}: is no splat: element vertex lacks {', '.join(missing[:6])}")
@@ -155,10 +155,8 @@ def write_ply(path: Path, splats: Splats, inputs: Iterable[Path | str] = ()) -> 
     Raises:
         GaussianVAEError: values that are no finite numbers, or a place that can't be written.
     """
-    if path.is_dir():
-        raise GaussianVAEError(f"{path}: is a folder; name a file")
     _check(path, splats)
-    refuse_rows(path, "negative scales, which", (splats.scales < 0).any(1))
+    refuse_rows(path, "negative scales", (splats.scales < 0).any(1))
     raw = deactivate(splats)
     shN = _array(splats.shN)
     parts: list[Part] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from gaussianvae.errors import GaussianVAEError
 
+Bytes = bytes | mmap.mmap
+"""The contents of a file."""
 MAX_HEADER = 1 << 20
 TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
@@ -20,11 +23,12 @@ TYPES = {
     "double": "f8", "float64": "f8",
 }  # fmt: skip
 NAMES = {
-    "i1": "char", "u1": "uchar", "i2": "short", "u2": "ushort", "i4": "int", "u4": "uint", "f4": "float", "f8": "double",
+    "i1": "char", "u1": "uchar", "i2": "short", "u2": "ushort", "i4": "int", "u4": "uint",
+    "f4": "float", "f8": "double",
 }  # fmt: skip
 BYTE_ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": ""}
 _END = re.compile(rb"\n[ \t]*end_header[ \t\r]*\n")
-_COUNT = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_COUNT = re.compile(r"-?[0-9]{1,100}", re.ASCII)
 
 
 @dataclass
@@ -63,13 +67,13 @@ class Header:
         return next((element for element in self.elements if element.name == name), None)
 
 
-def parse_header(path: Path, data: bytes) -> Header:
+def parse_header(path: Path, data: Bytes) -> Header:
     """Parse the header at the beginning of `data`.
 
     Raises:
         GaussianVAEError: no PLY, no end of the header, or a line that makes no sense.
     """
-    if not data:
+    if not len(data):
         raise GaussianVAEError(f"{path}: is empty; expected a PLY file")
     if data[:64].split(b"\n")[0].strip() != b"ply":
         raise GaussianVAEError(f"{path}: is no PLY file (it begins with {data[:8]!r}, not with a line 'ply')")
@@ -128,7 +132,7 @@ def _parse_line(path: Path, number: int, line: str, header: Header) -> None:
         raise bad
 
 
-def read_tables(path: Path, data: bytes, header: Header, wanted: Collection[str]) -> dict[str, NDArray[Any]]:
+def read_tables(path: Path, data: Bytes, header: Header, wanted: Collection[str]) -> dict[str, NDArray[Any]]:
     """The rows of the wanted elements by name, as structured arrays (views of `data` where it is binary).
 
     Elements after the last wanted one aren't looked at.

@@ -22,7 +22,7 @@ from gaussianvae.rasterize.types import Filter
 from gaussianvae.scene.imaging import psnr
 from gaussianvae.scene.splats import Splats
 
-STEPS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
+STEPS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,11 @@ def make_trial(model: LineageVAE, shard: Shard, budget: float = 1.5, parents: st
     return Trial(shard, tokens, predict(model, tokens), chosen, best)
 
 
-def gain(trial: Trial, step: float, pixel: Filter) -> float:
-    """PSNR over the best closed form with all residuals times `step`, dB."""
+def gain(trial: Trial, step: float, pixel: Filter, chosen: torch.Tensor | None = None) -> float:
+    """PSNR over the best closed form with all residuals times `step`, dB; `chosen` rows become two."""
     shard = trial.shard
-    fine, _ = insert(shard.anchor, trial.residuals.scaled(step), trial.tokens.frames, trial.tokens.order, trial.chosen)
+    chosen = trial.chosen if chosen is None else chosen
+    fine, _ = insert(shard.anchor, trial.residuals.scaled(step), trial.tokens.frames, trial.tokens.order, chosen)
     return mean_psnr(shard, fine, pixel, judged_views(shard)) - trial.baseline
 
 

@@ -6,12 +6,13 @@ again, so that memory stays bounded: 300 x 300 pixels and 5000 Gaussians take mi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from gaussianvae.rasterize.types import Filter, Rendering
 from gaussianvae.scene.cameras import NEAR
@@ -160,6 +161,33 @@ class _CentersOfPixels(torch.autograd.Function):
         return gradient.sum(1), None, None
 
 
+class _Again(torch.autograd.Function):
+    """shade(band, *inputs) that keeps nothing but the inputs and computes again when gradients are wanted.
+
+    `torch.utils.checkpoint` is meant for this, but kept some 40 bytes a pair alive where this keeps none.
+    """
+
+    @staticmethod
+    def forward(ctx, shade: Callable[..., tuple[Tensor, ...]], band: range, *inputs: Tensor):  # type: ignore[no-untyped-def,override]
+        ctx.shade, ctx.band = shade, band
+        ctx.save_for_backward(*inputs)
+        return shade(band, *inputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradients: Tensor):  # type: ignore[no-untyped-def,override]
+        wanted = ctx.needs_input_grad[2:]
+        inputs = [t.detach().requires_grad_(w) for t, w in zip(ctx.saved_tensors, wanted, strict=True)]
+        with torch.enable_grad():
+            outputs = ctx.shade(ctx.band, *inputs)
+        sources, upstream = zip(
+            *((o, g) for o, g in zip(outputs, gradients, strict=True) if o.requires_grad), strict=True
+        )
+        leaves = [t for t in inputs if t.requires_grad]
+        found = iter(torch.autograd.grad(sources, leaves, upstream, allow_unused=True))
+        return None, None, *(next(found) if w else None for w in wanted)
+
+
 def rasterize_reference(
     means: Float[Tensor, "N 3"],
     quats: Float[Tensor, "N 4"],
@@ -179,29 +207,30 @@ def rasterize_reference(
     colors = view_colors(means, sh, viewmat, view.rows)
     behind = torch.as_tensor(background).to(means)
     tracked = torch.is_grad_enabled() and any(t.requires_grad for t in (means, quats, scales, opacities, sh))
-    absolute = None
+    absolute, centers = None, view.means2d
     if means2d_grad is not None and tracked:
         absolute = torch.zeros_like(view.means2d)
-        centers = view.means2d if view.means2d.requires_grad else view.means2d.detach().requires_grad_()
+        centers = centers if centers.requires_grad else centers.detach().requires_grad_()
         centers = _Centers.apply(centers, view.rows, absolute, means2d_grad)  # type: ignore[no-untyped-call]
-        view = replace(view, means2d=centers)
+    inputs = centers, view.sigma, view.det, view.opacities, view.depths, colors, behind
 
-    def shade(band: range) -> tuple[Tensor, Tensor, Tensor]:
+    def shade(band: range, centers: Tensor, *others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        sigma, det, opacities, depths, colors, behind = others
         pixels = pixel_centers(size, band, means)
         spread = None
         if absolute is not None:
-            spread = _CentersOfPixels.apply(view.means2d, len(pixels), absolute)  # type: ignore[no-untyped-call]
-        part = blend(view, pixels, spread)
+            spread = _CentersOfPixels.apply(centers, len(pixels), absolute)  # type: ignore[no-untyped-call]
+        part = blend(Projected(view.rows, centers, sigma, det, opacities, depths), pixels, spread)
         weights = part.alpha * part.before
         rgb = torch.einsum("mp,mc->pc", weights, colors) + part.left[:, None] * behind
-        depth = torch.einsum("mp,m->p", weights, view.depths) / (1 - part.left).clamp_min(1e-10)
+        depth = torch.einsum("mp,m->p", weights, depths) / (1 - part.left).clamp_min(1e-10)
         return rgb, 1 - part.left, depth
 
     parts = bands(size, len(view.rows))
     if tracked and len(parts) > 1:
-        done = [checkpoint(shade, band, use_reentrant=False, preserve_rng_state=False) for band in parts]
+        done = [_Again.apply(shade, band, *inputs) for band in parts]  # type: ignore[no-untyped-call]
     else:
-        done = [shade(band) for band in parts]
+        done = [shade(band, *inputs) for band in parts]
     rgb, alpha, depth = (torch.cat(values) for values in zip(*done, strict=True))
     width, height = size
     return Rendering(

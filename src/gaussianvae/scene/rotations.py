@@ -49,6 +49,12 @@ def rotmats_to_quats(rotmats: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B 4"]:
     return torch.where(quats[:, :1] < 0, -quats, quats).reshape(*rotmats.shape[:-2], 4)
 
 
+def is_rotation(matrix: Float[Tensor, "3 3"], tolerance: float = 1e-2) -> bool:
+    """Whether a matrix turns without stretching or mirroring, as files with few digits have it."""
+    away = (matrix @ matrix.T - torch.eye(3, dtype=matrix.dtype, device=matrix.device)).abs().max()
+    return bool(away <= tolerance) and bool(torch.linalg.det(matrix) > 0)
+
+
 def multiply_quats(a: Float[Tensor, "*B 4"], b: Float[Tensor, "*B 4"]) -> Float[Tensor, "*B 4"]:
     """Hamilton product: the rotation `b` followed by `a`."""
     aw, ax, ay, az = a.unbind(-1)

@@ -82,14 +82,14 @@ def draft(seed: int, mesh: str | None = None) -> Draft:
     mode = str(random.choice(["mip", "mip", "mip", "classic"]))
     converged = random.random() < 0.6
     steps = CONVERGED_STEPS if converged else int(600 * 4 ** random.random())
-    eps = 0.3 if mode == "classic" else float(random.choice([0.1, 0.1, 1 / 12, 0.3]))
+    eps = 0.3 if mode == "classic" else float(random.choice([0.1, 0.1, 0.1, 1 / 12, 0.3]))
     low, high = (3000, 8000) if lr <= 80 else (5000, 14000)
     fit = ReconstructConfig(
         steps=steps,
         max_gaussians=int(low * (high / low) ** random.random()),
         mode="mip" if mode == "mip" else "classic",
         eps2d=eps,
-        filter_3d=bool(mode == "mip" and random.random() < 0.7),
+        filter_3d=bool(mode == "mip" and random.random() < 0.2),
         sh_degree=int(random.choice([0, 1, 1, 2, 3])),
         seed=seed,
     )

@@ -6,6 +6,7 @@
     blend               the image, tile by tile, front to back
     blend_backward      the same walk again: sums over pixels for every Gaussian
     project_backward    sums -> gradients of the five parameter groups
+    sensitivity         the same walk once more: squared derivatives for every Gaussian
     frame, autograd     threads, scratch memory, PyTorch
     loss                L1 + SSIM
 

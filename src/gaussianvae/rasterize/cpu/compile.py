@@ -7,8 +7,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from gaussianvae.rasterize.cpu import binning, blend, blend_backward, harmonics, loss, project, project_backward
+from gaussianvae.rasterize.cpu import (
+    binning,
+    blend,
+    blend_backward,
+    harmonics,
+    loss,
+    project,
+    project_backward,
+    sensitivity,
+)
 from gaussianvae.rasterize.cpu.autograd import rasterize_cpu
+from gaussianvae.rasterize.cpu.frame import Frame, camera_vector, flatten
 from gaussianvae.rasterize.types import Filter
 
 KERNELS: tuple[Any, ...] = (
@@ -22,6 +32,7 @@ KERNELS: tuple[Any, ...] = (
     blend.raster_forward,
     blend_backward.raster_backward,
     project_backward.project_backward,
+    sensitivity.raster_sensitivity,
     loss.pad_rows,
     loss.pad_pixels,
     loss.ssim_maps,
@@ -56,5 +67,9 @@ def compile_kernels() -> None:
     rendering = rasterize_cpu(means, quats, scales, opacities, sh, viewmat, K, (32, 32), filter=Filter(), threads=1)
     value = loss.l1_ssim_gradient(rendering.rgb, torch.zeros(32, 32, 3), 0.2, True, threads=1)[1]
     rendering.rgb.backward(value)
+    frame = Frame(flatten(means, quats, scales, opacities, sh), camera_vector(viewmat, K, (32, 32)), (32, 32))
+    frame.forward()
+    sensitivity.frame_moments(frame, [(0, 0)])
+    frame.release()
     if not binning.alive_sums.signatures:  # frames of one slab don't need it
         binning.alive_sums(np.zeros(1, np.uint8), 1, 1, np.zeros(4, np.int64))

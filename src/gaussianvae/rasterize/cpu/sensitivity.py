@@ -7,6 +7,8 @@ of derivatives by center, covariance and opacity, since ln alpha is a quadratic 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,8 +42,9 @@ from gaussianvae.rasterize.cpu.simd import exp2, fma, negabs, reciprocal, select
 from gaussianvae.rasterize.cpu.simd_memory import load, prefetch, store
 from gaussianvae.rasterize.cpu.tiles import alive_rows, mine, read_tile, reset_T
 
-POWERS = [(i, j) for j in range(5) for i in range(5 - j)]
-"""Powers of dx and t of the 15 moments, in the order of the kernel's sums; the 16th sum is the speedy score."""
+PLACES = {powers: k if k < 12 else k + 4 for k, powers in enumerate((i, j) for j in range(5) for i in range(5 - j))}
+"""Where the kernel puts the moment of dx^i t^j: two vectors of twelve sums and a gap of four each."""
+SCORE = 19
 STRIDE = 32
 
 
@@ -129,34 +132,38 @@ def raster_sensitivity(part, parts, rec, pairs, starts, stops, tiles_x, tiles_y,
                     store(moments, at + 16, load(moments, at + 16) + second)
 
 
-def frame_moments(frame: Frame, count: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Moments of a rendered frame.
+def frame_moments(
+    frame: Frame, order: Sequence[tuple[int, int]]
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """Moments of a rendered frame, over its active Gaussians (M of them, those that touch a pixel).
 
     Args:
         frame: after `forward()`.
-        count: Gaussians of the caller (a frame may hold some more, invisible ones).
+        order: powers (i, j) of the whitened offsets u = dx / sqrt(a), v = t / sqrt(kappa), all with i + j <= 4.
 
     Returns:
-        (count, 15) moments in the order of `POWERS`, (count,) scores, and (count, 3) of 1 / a, slope, 1 / kappa: the
-        factored covariance in whose coordinates the moments are.
+        (M,) which Gaussians; (15, M) sums of w u^i v^j; (M,) speedy scores.
     """
     assert frame.workspace is not None
-    parts, records = frame.threads, frame.workspace["records"]
-    sums = np.zeros((parts, STRIDE * (frame.active + 1)), np.float32)
+    parts, active, records = frame.threads, frame.active, frame.workspace["records"]
+    length = STRIDE * active
+    sums = frame.workspace.get("sensitivity", parts * length)[: parts * length].reshape(parts, length)
 
     def raster(part: int) -> None:
+        sums[part] = 0.0
         lists = records, frame.pairs, frame.starts, frame.stops, *frame.tiles, *frame.size
         raster_sensitivity(part, parts, *lists, frame.image, sums[part])
 
     run(parts, raster)
-    total = sums.sum(0).reshape(-1, STRIDE)
-    slots = frame.workspace["slots"][:count]
-    seen = slots >= 0
-    moments, scores = np.zeros((count, 15), np.float32), np.zeros(count, np.float32)
-    factors = np.zeros((count, 3), np.float32)
-    rows = total[slots[seen]]
-    moments[seen, :12], moments[seen, 12:] = rows[:, :12], rows[:, 16:19]
-    scores[seen] = rows[:, 19]
-    fields = records[: 16 * frame.active].reshape(-1, 16)[slots[seen]]
-    factors[seen] = np.stack([fields[:, INV_A], fields[:, SLOPE], 1 / fields[:, KAPPA]], 1)
-    return moments, scores, factors
+    for part in range(1, parts):
+        sums[0] += sums[part]
+    slots = frame.workspace["slots"][: frame.parameters[3].size]
+    rows = np.flatnonzero(slots >= 0)
+    slots = slots[rows]
+    table = sums[0].reshape(active, STRIDE)[slots].T
+    fields = records[: 16 * active].reshape(active, 16)[slots]
+    by_a, by_kappa = np.sqrt(fields[:, INV_A]), 1 / np.sqrt(fields[:, KAPPA])
+    moments = np.empty((len(order), len(rows)), np.float32)
+    for out, (i, j) in zip(moments, order, strict=True):
+        np.multiply(table[PLACES[i, j]], by_a**i * by_kappa**j, out=out)
+    return rows, moments, table[SCORE].copy()

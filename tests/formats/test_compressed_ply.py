@@ -1,0 +1,148 @@
+"""PlayCanvas compressed PLY against a scalar decoder written from the format's description."""
+
+from __future__ import annotations
+
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from plyfiles import rows_of
+
+from gaussianvae.errors import GaussianVAEError
+from gaussianvae.formats import read_splats
+
+SPACE = [f"{end}_{axis}" for end in ("min", "max") for axis in "xyz"]
+SCALE = [f"{end}_scale_{axis}" for end in ("min", "max") for axis in "xyz"]
+COLOR = [f"{end}_{channel}" for end in ("min", "max") for channel in "rgb"]
+PACKED = ["packed_position", "packed_rotation", "packed_scale", "packed_color"]
+
+
+def compressed(count: int, rest: int = 0, colors: bool = True) -> tuple[bytes, NDArray[Any], NDArray[Any]]:
+    """A file of random bits, its chunks and its vertices."""
+    random = np.random.default_rng(0)
+    chunks = rows_of(-(-count // 256), [*SPACE, *SCALE, *(COLOR if colors else [])])
+    vertices = np.zeros(count, [(name, "<u4") for name in PACKED])
+    for name in PACKED:
+        vertices[name] = random.integers(0, 2**32, count)
+    header = ["ply", "format binary_little_endian 1.0", "comment SplatRenderMode: mip"]
+    header += [f"element chunk {len(chunks)}", *(f"property float {name}" for name in chunks.dtype.names or ())]
+    header += [f"element vertex {count}", *(f"property uint {name}" for name in PACKED)]
+    header += [f"element sh {count}", *(f"property uchar f_rest_{k}" for k in range(rest))] if rest else []
+    harmonics = np.arange(count * rest, dtype=np.int64).astype(np.uint8).tobytes()
+    data = "\n".join([*header, "end_header", ""]).encode() + chunks.tobytes() + vertices.tobytes() + harmonics
+    return data, chunks, vertices
+
+
+def decode_row(chunk: Any, vertex: Any, colors: bool) -> list[float]:
+    """Mean, scales, quaternion, RGB and opacity of one Gaussian."""
+
+    def lerp(name: str, unit: float) -> float:
+        return float(chunk[f"min_{name}"]) + unit * (float(chunk[f"max_{name}"]) - float(chunk[f"min_{name}"]))
+
+    def bits(word: int, high: int, count: int) -> float:
+        return float(f"{word:032b}"[31 - high : 31 - high + count] and int(f"{word:032b}"[31 - high :][:count], 2))
+
+    position, rotation, scale, color = (int(vertex[name]) for name in PACKED)
+    mean = [lerp(n, bits(position, h, c) / (2**c - 1)) for n, h, c in (("x", 31, 11), ("y", 20, 10), ("z", 10, 11))]
+    scales = [
+        math.exp(lerp(f"scale_{n}", bits(scale, h, c) / (2**c - 1)))
+        for n, h, c in (("x", 31, 11), ("y", 20, 10), ("z", 10, 11))
+    ]
+    others = [(bits(rotation, high, 10) / 1023 - 0.5) * math.sqrt(2) for high in (29, 19, 9)]
+    largest = math.sqrt(max(0.0, 1 - sum(v * v for v in others)))
+    quat = list(others)
+    quat.insert(rotation >> 30, largest)
+    length = math.sqrt(sum(v * v for v in quat))
+    red, green, blue, alpha = struct.pack(">I", color)
+    rgb = [v / 255 for v in (red, green, blue)]
+    rgb = [lerp(name, v) for name, v in zip("rgb", rgb, strict=True)] if colors else rgb
+    return [*mean, *scales, *(v / length for v in quat), *rgb, alpha / 255]
+
+
+@pytest.mark.parametrize("colors", [True, False])
+def test_every_bit_is_understood(tmp_path: Path, colors: bool) -> None:
+    data, chunks, vertices = compressed(300, colors=colors)
+    (tmp_path / "a.compressed.ply").write_bytes(data)
+    splats = read_splats(tmp_path / "a.compressed.ply")
+    truth = np.array([decode_row(chunks[i // 256], vertices[i], colors) for i in range(300)])
+    rgb = 0.5 + 0.28209479177387814 * splats.sh0[:, 0]
+    read = torch.cat([splats.means, splats.scales, splats.quats, rgb, splats.opacities[:, None]], 1)
+    np.testing.assert_allclose(read.numpy(), truth, rtol=1e-5, atol=1e-6)
+    assert splats.recipe.mode == "mip" and splats.stored is None
+
+
+@pytest.mark.parametrize(("rest", "degree"), [(9, 1), (24, 2), (45, 3)])
+def test_harmonics_are_channel_major_bytes(tmp_path: Path, rest: int, degree: int) -> None:
+    (tmp_path / "a.ply").write_bytes(compressed(40, rest)[0])
+    splats = read_splats(tmp_path / "a.ply")
+    assert splats.sh_degree == degree
+    k = rest // 3
+    for row, channel, j in ((0, 0, 0), (3, 1, 2), (17, 2, k - 1), (39, 0, 1)):
+        byte = (row * rest + channel * k + j) % 256
+        unit = {0: 0.0, 255: 1.0}.get(byte, (byte + 0.5) / 256)
+        assert float(splats.shN[row, j, channel]) == pytest.approx((unit - 0.5) * 8)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (b"element chunk 2", b"element chunk 1", "need 2 chunks"),
+        (b"float min_x", b"float mim_x", "lacks min_x"),
+        (b"float max_scale_z", b"double max_scale_z", "max_scale_z"),
+        (b"uint packed_color", b"float packed_color", "packed_color"),
+        (b"uint packed_rotation", b"uint packed_rotatio", "packed_rotation"),
+        (b"uchar f_rest_3", b"uchar f_rest_x", "harmonics"),
+        (b"uchar f_rest_8", b"uchar f_rest_8\nproperty uchar f_rest_9", "10 harmonics"),
+        (b"element sh 300", b"element sh 299", "299 of 300"),
+        (b"element vertex 300", b"element vertex 400", "need 2 chunks|cut off|300 of 400"),
+        (b"element vertex", b"element vortex", "compressed"),
+    ],
+)
+def test_broken_files_are_one_clear_line(tmp_path: Path, old: bytes, new: bytes, says: str) -> None:
+    data = compressed(300, 9)[0]
+    assert old in data
+    (tmp_path / "a.ply").write_bytes(data.replace(old, new))
+    with pytest.raises(GaussianVAEError, match=says) as caught:
+        read_splats(tmp_path / "a.ply")
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_chunks_and_mutants_raise_nothing_but_our_error(tmp_path: Path) -> None:
+    data, chunks, _ = compressed(300, 9)
+    path = tmp_path / "a.ply"
+    for value, says in ((np.nan, "scales"), (np.inf, "scales"), (3e38, "scales")):
+        broken = chunks.copy()
+        broken["max_scale_y"] = value
+        path.write_bytes(data.replace(chunks.tobytes(), broken.tobytes()))
+        with pytest.raises(GaussianVAEError, match=says):
+            read_splats(path)
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        mutant = bytearray(data[: int(random.integers(1, len(data)))] if random.random() < 0.3 else data)
+        for _ in range(int(random.integers(1, 6))):
+            mutant[int(random.integers(min(1100, len(mutant))))] = int(random.integers(256))
+        path.write_bytes(mutant)
+        try:
+            read_splats(path)
+        except GaussianVAEError:
+            continue
+
+
+@pytest.mark.real
+def test_a_real_scene_decodes_as_its_description_says(data: Path) -> None:
+    path = data / "splats" / "biker.compressed.ply"
+    splats = read_splats(path)
+    assert len(splats) == 152_746 and splats.sh_degree == 0
+    body = path.read_bytes().split(b"end_header\n", 1)[1]
+    chunks = np.frombuffer(body, [(name, "<f4") for name in [*SPACE, *SCALE, *COLOR]], 597)
+    vertices = np.frombuffer(body, [(name, "<u4") for name in PACKED], len(splats), chunks.nbytes)
+    for row in range(0, len(splats), 997):
+        truth = decode_row(chunks[row // 256], vertices[row], True)
+        read = [*splats.means[row], *splats.scales[row], *splats.quats[row]]
+        read += [*(0.5 + 0.28209479177387814 * splats.sh0[row, 0]), splats.opacities[row]]
+        np.testing.assert_allclose([float(v) for v in read], truth, rtol=2e-5, atol=2e-6)
