@@ -12,6 +12,12 @@ OMP_WAIT_POLICY ?= passive
 export OMP_WAIT_POLICY
 
 SHARDS ?= runs/shards
+# training meshes whose licences allow shipped weights; without the data folder only procedural scenes are used
+TRAINING_MESHES := big_beer big_cereal big_crisps big_mug big_mustard big_saucepan big_soda big_spatula big_table \
+  edw_fantasy_village_cypress_tree edw_polypizza_rock_path_round_wide edw_polypizza_rock_path_square_small gom_Corset \
+  lib_chefmate_8_frypan lib_glazed_rim_porcelain_ramekin ph_painted_wooden_cabinet ph_painted_wooden_cabinet_02 \
+  ph_painted_wooden_stool ph_wooden_table_02
+MESHES = $(if $(GAUSSIANVAE_DATA),$(wildcard $(TRAINING_MESHES:%=$(GAUSSIANVAE_DATA)/assets/%.glb)))
 WEIGHTS ?= src/gaussianvae/model/data/weights.safetensors
 
 .DEFAULT_GOAL := help
@@ -54,7 +60,7 @@ docs: setup ## build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
 
 weights: setup ## re-make the shipped weights from nothing (hours: scenes, fits, training; resumes)
-	$(BIN)/gaussianvae factory -o $(SHARDS)
+	$(BIN)/gaussianvae factory -o $(SHARDS) $(if $(MESHES),--meshes $(MESHES))
 	$(BIN)/gaussianvae train $(SHARDS) -o $(WEIGHTS)
 
 clean: ## remove what can be made again, but for the environment and runs/

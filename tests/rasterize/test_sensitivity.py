@@ -81,9 +81,8 @@ def test_block_where_the_jacobian_is_clamped(filter: Filter) -> None:
 def test_clamped_and_hidden_pixels_count_for_nothing(filter: Filter) -> None:
     """Opaque Gaussians: alpha stands at 0.999 around their centers, and others lie behind the stop."""
     splats, cameras = few(12, seed=2), close_up(9)
-    means = splats.means.clone()
-    means[:2] = 0.05 * torch.nn.functional.normalize(cameras.positions[0], dim=0) * torch.tensor([[1.0], [-1.0]])
-    splats = replace(splats, means=means, opacities=torch.ones(12).double(), scales=splats.scales * 3)
+    # opacities over 1, which no splat has, make the clamped area large
+    splats = replace(splats, opacities=torch.full((12,), 1.5).double(), scales=splats.scales * 3)
     seen = project(
         splats.means, splats.quats, splats.scales, splats.opacities, cameras.viewmats[0], cameras.Ks[0], (9, 9), filter
     )
@@ -128,8 +127,10 @@ def test_slopes_are_those_of_the_logarithm_of_alpha(filter: Filter) -> None:
         torch.testing.assert_close(torch.einsum("nk,nkj->nj", b, P), own, rtol=1e-6, atol=1e-7)
 
 
-def test_speedy_is_the_squared_slope_by_projected_density() -> None:
+@pytest.mark.parametrize("opacity", [1.0, 3.0])
+def test_speedy_is_the_squared_slope_by_projected_density(opacity: float) -> None:
     splats, cameras, filter = few(), close_up(), FILTERS[1]
+    splats = replace(splats, opacities=splats.opacities * opacity)
     seen = project(
         splats.means, splats.quats, splats.scales, splats.opacities, cameras.viewmats[0], cameras.Ks[0],
         cameras.sizes[0], filter,
@@ -139,7 +140,7 @@ def test_speedy_is_the_squared_slope_by_projected_density() -> None:
     colors = (splats.sh[seen.rows, 0] * 0.28209479177387814 + 0.5).clamp_min(0)
 
     def image(density: Tensor) -> Tensor:
-        alpha = torch.where(start.alpha > 0, density, torch.zeros_like(density))
+        alpha = torch.where(start.alpha > 0, density.clamp_max(ALPHA_MAX), torch.zeros_like(density))
         through = torch.cumprod(1 - alpha, 0)
         before = torch.cat([torch.ones_like(through[:1]), through[:-1]])
         return torch.einsum("mp,mc->pc", alpha * before, colors)
@@ -181,6 +182,7 @@ SCENES = {
     "needles": (shaped(100, (10, 0.01, 0.01)), 2.0),
     "discs": (shaped(100, (2, 2, 1e-4)), 2.0),
     "opaque": (shaped(200, (2, 2, 2), 0.995), 2.0),
+    "clamped": (shaped(6, (3, 3, 3), 2.0), 2.0),  # opacities over 1, which no splat has, make the clamped area large
     "from inside": (shaped(200, (1, 1, 1)), 0.3),
 }
 

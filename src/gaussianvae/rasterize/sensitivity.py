@@ -2,8 +2,8 @@
 
 For Gaussian i, J = dI / d(mean, log-scale) over all pixels and channels; block = sum J^T J (PUP 3D-GS, 2406.10219), and
 speedy = sum (dI / dG)^2 with G its projected density (Speedy-Splat, 2412.00578). At each pixel and channel
-J = (dI / d ln alpha) d ln alpha / d(mean, log-scale), and ln alpha is a quadratic in the pixel's offset: block = P^T B P,
-with B the moments, over pixels, of one weight w = sum over channels (dI / d ln alpha)^2, and P as in slopes.py.
+J = (dI / d ln alpha) d ln alpha / d(mean, log-scale), and ln alpha is a quadratic in the pixel's offset, so that
+block = P^T B P, B the moments over pixels of one weight w = sum over channels (dI / d ln alpha)^2, P as in slopes.py.
 
 The view-dependent color is held fixed.
 """

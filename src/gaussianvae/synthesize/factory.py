@@ -41,6 +41,8 @@ from gaussianvae.scene.splats import Splats
 CONVERGED_STEPS = 3000
 MIN_PSNR = 20.0
 """A fit below this, at LR over its own photos, has failed and is dropped."""
+MESH_SEEDS = 100_000
+"""Where the seeds of meshes begin, relative to the first procedural scene's."""
 MAX_HR = 512
 """Largest HR image side."""
 
@@ -51,8 +53,8 @@ class FactoryConfig:
 
     count: int = 200
     """Procedural scenes, one a seed."""
-    seed: int = 100_000
-    """The first scene's seed."""
+    seed: int = 300_000
+    """The first scene's seed; meshes are numbered from 100,000 above it."""
     workers: int = 2
     """Worker processes, one thread each."""
     views: int = 40
@@ -206,7 +208,7 @@ def run_factory(
     except OSError as error:
         raise GaussianVAEError(f"{folder}: can't be made ({error.strerror})") from error
     plans = [draft(config.seed + index) for index in range(config.count)]
-    plans += [draft(config.seed + config.count + index, str(mesh)) for index, mesh in enumerate(sorted(meshes))]
+    plans += [draft(config.seed + MESH_SEEDS + index, str(mesh)) for index, mesh in enumerate(sorted(meshes))]
     lines: dict[str, dict[str, object]] = {}
     # spawned, not forked: the parent's threads must not be copied into the workers
     import multiprocessing
