@@ -9,14 +9,18 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from gaussianvae.antialias import PIXEL_FILTER
-from gaussianvae.cli.options import Output, check_writable
+from gaussianvae.cli.options import Output, check_folder, check_writable
 from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.model.calibration import calibrate
+from gaussianvae.model.card import write_card, write_curves, write_panels
 from gaussianvae.model.shards import read_shard, shard_paths
 from gaussianvae.model.training import TrainConfig
 from gaussianvae.model.training import train as fit
 from gaussianvae.model.weights import Weights, write_weights
+
+PANELS = 6
+"""Held-out scenes shown in the panel of pictures."""
 
 
 def train(
@@ -24,6 +28,7 @@ def train(
     /,
     *,
     output: Output,
+    work: Path | None = None,
     held_out: float = 0.1,
     config: Annotated[TrainConfig | None, Parameter(name="*")] = None,
 ) -> None:
@@ -31,7 +36,8 @@ def train(
 
     Args:
         shards: The factory's folder.
-        output: The weights to write (.safetensors); the checkpoint and the log lie beside it.
+        output: The weights to write (.safetensors), and beside them the model card (.md).
+        work: Folder for checkpoint, log, curves and panels; by default the output's own.
         held_out: Share of the scenes, evenly spread, that calibrate and are not trained on.
         config: Further options.
     """
@@ -39,17 +45,17 @@ def train(
         raise GaussianVAEError(f"the held-out share is {held_out:g}; allowed are 0 up to, not including, 1")
     paths = shard_paths(shards)
     check_writable(output)
+    work = work or output.parent
+    check_folder(work)
     report, config = TerminalReporter(), config or TrainConfig()
     every = round(1 / held_out) if held_out else len(paths) + 1
     kept = [read_shard(path) for index, path in enumerate(paths) if (index + 1) % every]
-    model = fit(
-        kept,
-        config,
-        checkpoint=output.with_name(f"{output.stem}.checkpoint.safetensors"),
-        log=output.with_name(f"{output.stem}.log.jsonl"),
-        report=report,
-    )
+    log = work / f"{output.stem}.log.jsonl"
+    model = fit(kept, config, checkpoint=work / f"{output.stem}.checkpoint.safetensors", log=log, report=report)
     others = [read_shard(path) for index, path in enumerate(paths) if not (index + 1) % every]
     calibration = calibrate(model, others, PIXEL_FILTER, report)
     notes = {"config": asdict(config), "scenes": len(kept), "calibration": asdict(calibration)}
     write_weights(output, Weights(model, calibration.steps, notes))
+    write_card(output.with_suffix(".md"), model, config, calibration, [shard.name for shard in kept])
+    write_curves(log, work / f"{output.stem}.curves.svg")
+    write_panels(model, others[:PANELS], dict(calibration.steps), work / f"{output.stem}.panels.png")

@@ -10,13 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from gaussianvae.captures import Views
 from gaussianvae.errors import GaussianVAEError
-from gaussianvae.files import replacing
 from gaussianvae.fitting.parameters import Parameters, Rates
 from gaussianvae.fitting.run import Run, Stage, coarser, grow, measure_phi, record, take_step
 from gaussianvae.fitting.start import scene_extent, starting_points
@@ -25,7 +21,9 @@ from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.rasterize import Filter
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.splats import Splats, splats_from_state, state_tensors
+from gaussianvae.tensorfiles import read_tensors, write_tensors
 
+CHECKPOINT = "gaussianvae.fit/1"
 STAGE_ENDS = (0.08, 0.22, 1.0)
 """Shares of the steps after which the stages at 1/4, 1/2 and the full resolution end."""
 GROWTH_EVERY = 60
@@ -205,12 +203,12 @@ def save_checkpoint(run: Run, path: Path, config: ReconstructConfig, recipe: Rec
         tensors[f"level{index}.ancestors"] = level.ancestors
         tensors |= state_tensors(level.state, f"level{index}")
     metadata = {
+        "schema": CHECKPOINT,
         "run": _identity(config, recipe),
         "step": str(run.step),
         "factors": json.dumps([level.factor for level in levels]),
     }
-    with replacing(path) as beside:
-        save_file({name: value.detach().contiguous() for name, value in tensors.items()}, beside, metadata)
+    write_tensors(path, tensors, metadata)
 
 
 def load_checkpoint(run: Run, path: Path, config: ReconstructConfig, recipe: Recipe) -> None:
@@ -219,14 +217,9 @@ def load_checkpoint(run: Run, path: Path, config: ReconstructConfig, recipe: Rec
     Raises:
         GaussianVAEError: the file is unreadable or belongs to a run with other photos or another config.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("run") != _identity(config, recipe):
-                raise GaussianVAEError(f"{path}: belongs to another run; remove it or use the run's own config")
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, SafetensorError) as error:
-        raise GaussianVAEError(f"{path}: no readable checkpoint ({error})") from error
+    tensors, metadata = read_tensors(path, "checkpoint", CHECKPOINT)
+    if metadata.get("run") != _identity(config, recipe):
+        raise GaussianVAEError(f"{path}: belongs to another run; remove it or use the run's own config")
     prefix = "parameters."
     run.parameters.load(
         {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

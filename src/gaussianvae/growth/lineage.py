@@ -11,16 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
 from jaxtyping import Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from gaussianvae.errors import GaussianVAEError
-from gaussianvae.files import replacing
 from gaussianvae.scene.edits import RowEdit, unchanged
 from gaussianvae.scene.splats import Splats, splats_from_state, state_tensors
+from gaussianvae.tensorfiles import read_tensors, write_tensors
 
 SCHEMA = "gaussianvae.lineage/1"
 
@@ -84,11 +81,10 @@ def write_lineage(path: Path | str, lineage: Lineage, inputs: Iterable[Path | st
     """Write a lineage as one safetensors file (schema `gaussianvae.lineage/1`)."""
     tensors: dict[str, Tensor] = {}
     for index, level in enumerate(lineage.levels):
-        tensors[f"{index}.ancestors"] = level.ancestors.to(torch.int32).contiguous()
-        tensors |= {key: value.detach().contiguous() for key, value in state_tensors(level.state, str(index)).items()}
+        tensors[f"{index}.ancestors"] = level.ancestors.int()
+        tensors |= state_tensors(level.state, str(index))
     factors = json.dumps([level.factor for level in lineage.levels])
-    with replacing(path, inputs) as beside:
-        save_file(tensors, beside, {"schema": SCHEMA, "factors": factors})
+    write_tensors(path, tensors, {"schema": SCHEMA, "factors": factors}, inputs)
 
 
 def read_lineage(path: Path | str) -> Lineage:
@@ -97,20 +93,16 @@ def read_lineage(path: Path | str) -> Lineage:
     Raises:
         GaussianVAEError: the file is missing, no lineage, or inconsistent.
     """
+    tensors, metadata = read_tensors(path, "lineage", SCHEMA)
+    levels = []
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("schema") != SCHEMA:
-                raise GaussianVAEError(f"{path}: no lineage (schema {metadata.get('schema')}, expected {SCHEMA})")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-            levels = []
-            for index, factor in enumerate(json.loads(metadata["factors"])):
-                state = splats_from_state(tensors, str(index))
-                ancestors = tensors[f"{index}.ancestors"].long()
-                if len(ancestors) and not 0 <= int(ancestors.min()) <= int(ancestors.max()) < len(state):
-                    raise GaussianVAEError(f"{path}: level {index} names ancestors that it doesn't hold")
-                levels.append(Level(float(factor), state, ancestors))
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        for index, factor in enumerate(json.loads(metadata["factors"])):
+            state = splats_from_state(tensors, str(index))
+            ancestors = tensors[f"{index}.ancestors"].long()
+            if len(ancestors) and not 0 <= int(ancestors.min()) <= int(ancestors.max()) < len(state):
+                raise GaussianVAEError(f"{path}: level {index} names ancestors that it doesn't hold")
+            levels.append(Level(float(factor), state, ancestors))
+    except (ValueError, KeyError) as error:
         raise GaussianVAEError(f"{path}: no readable lineage ({error})") from error
     if len({len(level.ancestors) for level in levels}) > 1:
         raise GaussianVAEError(f"{path}: its levels speak of different numbers of rows")

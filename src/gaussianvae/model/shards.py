@@ -10,19 +10,18 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
 from torch import Tensor
 
 from gaussianvae.antialias import anchor
 from gaussianvae.errors import GaussianVAEError
-from gaussianvae.files import replacing
 from gaussianvae.growth.lineage import Level, Lineage
 from gaussianvae.growth.sensitivity import Curvature, curvature
 from gaussianvae.model.tokens import Tokens, descendant_summary, make_tokens
 from gaussianvae.scene.cameras import Cameras, footprints
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.splats import Splats, splats_from_state, state_tensors
+from gaussianvae.tensorfiles import read_tensors, write_tensors
 
 SCHEMA = "gaussianvae.shard/1"
 
@@ -129,8 +128,7 @@ def write_shard(
         "scale": repr(scale),
         "notes": json.dumps(notes),
     }
-    with replacing(path) as beside:
-        save_file({key: value.detach().contiguous() for key, value in tensors.items()}, beside, metadata)
+    write_tensors(path, tensors, metadata)
 
 
 def read_shard(path: Path) -> Shard:
@@ -139,14 +137,7 @@ def read_shard(path: Path) -> Shard:
     Raises:
         GaussianVAEError: no readable shard.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("schema") != SCHEMA:
-                raise GaussianVAEError(f"{path}: no shard (schema {metadata.get('schema')}, expected {SCHEMA})")
-            tensors = {key: file.get_tensor(key) for key in file.keys() if key != "images"}
-    except (OSError, SafetensorError) as error:
-        raise GaussianVAEError(f"{path}: no readable shard ({error})") from error
+    tensors, metadata = read_tensors(path, "shard", SCHEMA, skip={"images"})
     recipe = Recipe(**json.loads(metadata["recipe"]))
 
     def unpack(prefix: str) -> Splats:

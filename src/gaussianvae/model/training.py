@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from gaussianvae.errors import GaussianVAEError
-from gaussianvae.files import replacing
+from gaussianvae.growth.choice import choose
+from gaussianvae.growth.sensitivity import score
 from gaussianvae.model.objective import Unit, draw, image_loss, make_target, measure_unit, window_unit
 from gaussianvae.model.residuals import insert
 from gaussianvae.model.shards import Shard
@@ -27,7 +26,9 @@ from gaussianvae.model.tokens import Tokens, with_scale
 from gaussianvae.model.vae import LineageVAE, ModelConfig
 from gaussianvae.model.weights import untrained
 from gaussianvae.progress import SILENT, Reporter
+from gaussianvae.tensorfiles import read_tensors, write_tensors
 
+CHECKPOINT = "gaussianvae.training/1"
 WARM_UP = 0.05
 CHECKPOINT_SECONDS = 60.0
 
@@ -72,6 +73,8 @@ class Scene:
     unit: Unit
     tokens: dict[int, Tokens]
     """By number of ancestors."""
+    size: Tensor
+    """Projected areas, the score `size`."""
 
 
 def prepare(shards: Sequence[Shard], config: TrainConfig, report: Reporter = SILENT) -> list[Scene]:
@@ -81,7 +84,8 @@ def prepare(shards: Sequence[Shard], config: TrainConfig, report: Reporter = SIL
         for shard in shards:
             counts = range(min(config.max_ancestors, sum(level.factor > 1 for level in shard.lineage.levels)) + 1)
             tokens = {count: shard.tokens(count, config.curvature) for count in counts}
-            scenes.append(Scene(shard, measure_unit(shard), tokens))
+            size = score("size", shard.splats, shard.cameras, shard.phi, shard.scale)
+            scenes.append(Scene(shard, measure_unit(shard), tokens, size))
             bar.advance()
     return scenes
 
@@ -130,10 +134,12 @@ def step_loss(
     scale = shard.scale
     if scale >= 3 and random.random() < 0.3:
         scale = float(random.uniform(1.5, shard.scale))
-    count = int(random.choice(list(scene.tokens)))
-    tokens = with_scale(scene.tokens[count], scale, config.curvature and random.random() < 0.75)
-    share = float(random.choice([0.0, 0.25, 0.5, 0.5, 0.5, 1.0]))
-    chosen = torch.rand(len(tokens), generator=noise) < share
+    ancestors = int(random.choice(list(scene.tokens)))
+    tokens = with_scale(scene.tokens[ancestors], scale, config.curvature and random.random() < 0.75)
+    count = round(float(random.choice([0.0, 0.25, 0.5, 0.5, 0.5, 1.0])) * len(tokens))
+    # half of the steps split the largest, as a use will; the others teach every row both of its fates
+    wanted = scene.size if random.random() < 0.5 else torch.rand(len(tokens), generator=noise)
+    chosen = choose(wanted, count)
     hidden = model.encode(tokens)
     prior = model.prior(hidden)
     posterior = model.posterior(hidden, shard.summary) if config.latent else prior
@@ -182,7 +188,12 @@ def train(
     model = untrained(ModelConfig(config.width, config.latent, config.neighbors), config.seed)
     standardize(model, scenes)
     adam = torch.optim.Adam(model.parameters(), config.rate, fused=True)
-    step = load_checkpoint(checkpoint, model, adam, config) if checkpoint is not None and checkpoint.exists() else 0
+    identity = json.dumps([asdict(config), [shard.name for shard in shards]], sort_keys=True)
+    step = load_checkpoint(checkpoint, model, adam, identity) if checkpoint is not None and checkpoint.exists() else 0
+    if log is not None and log.exists():
+        # a kill can leave lines of steps that the checkpoint doesn't know
+        lines = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= step]
+        log.write_text("".join(f"{line}\n" for line in lines))
     running: dict[str, float] = {}
     saved = time.monotonic()
     with report.bar("train", config.steps, step) as bar:
@@ -201,35 +212,28 @@ def train(
                 with log.open("a") as file:
                     file.write(json.dumps({"step": step, **running}) + "\n")
             if checkpoint is not None and (time.monotonic() - saved > CHECKPOINT_SECONDS or step == config.steps):
-                save_checkpoint(checkpoint, model, adam, config, step)
+                save_checkpoint(checkpoint, model, adam, identity, step)
                 saved = time.monotonic()
     return model.eval().requires_grad_(False)
 
 
-def save_checkpoint(path: Path, model: LineageVAE, adam: torch.optim.Adam, config: TrainConfig, step: int) -> None:
+def save_checkpoint(path: Path, model: LineageVAE, adam: torch.optim.Adam, identity: str, step: int) -> None:
     """Weights and moments as one safetensors file."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         tensors |= {f"adam.{name}.{key}": value for key, value in adam.state[parameter].items()}
-    metadata = {"config": json.dumps(asdict(config), sort_keys=True), "step": str(step)}
-    with replacing(path) as beside:
-        save_file({name: value.detach().contiguous() for name, value in tensors.items()}, beside, metadata)
+    write_tensors(path, tensors, {"schema": CHECKPOINT, "training": identity, "step": str(step)})
 
 
-def load_checkpoint(path: Path, model: LineageVAE, adam: torch.optim.Adam, config: TrainConfig) -> int:
+def load_checkpoint(path: Path, model: LineageVAE, adam: torch.optim.Adam, identity: str) -> int:
     """Put model and optimizer where the checkpoint was; returns its step.
 
     Raises:
-        GaussianVAEError: unreadable, or of a training with another config.
+        GaussianVAEError: unreadable, or of a training with another config or other scenes.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("config") != json.dumps(asdict(config), sort_keys=True):
-                raise GaussianVAEError(f"{path}: belongs to a training with another config; remove it to start anew")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, SafetensorError) as error:
-        raise GaussianVAEError(f"{path}: no readable checkpoint ({error})") from error
+    tensors, metadata = read_tensors(path, "checkpoint", CHECKPOINT)
+    if metadata.get("training") != identity:
+        raise GaussianVAEError(f"{path}: belongs to a training with another config or other scenes; remove it")
     model.load_state_dict({n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")})
     for name, parameter in model.named_parameters():
         prefix = f"adam.{name}."

@@ -9,14 +9,12 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from gaussianvae.antialias import training_filter
 from gaussianvae.errors import GaussianVAEError
-from gaussianvae.files import replacing
 from gaussianvae.model.vae import LineageVAE, ModelConfig
 from gaussianvae.scene.recipe import Recipe
+from gaussianvae.tensorfiles import read_tensors, write_tensors
 
 SCHEMA = "gaussianvae.weights/1"
 
@@ -52,9 +50,7 @@ def write_weights(path: Path, weights: Weights) -> None:
         "steps": json.dumps(dict(weights.steps)),
         "notes": json.dumps(dict(weights.notes)),
     }
-    tensors = {name: value.detach().contiguous() for name, value in weights.model.state_dict().items()}
-    with replacing(path) as beside:
-        save_file(tensors, beside, metadata)
+    write_tensors(path, weights.model.state_dict(), metadata)
 
 
 def read_weights(path: Path) -> Weights:
@@ -63,16 +59,12 @@ def read_weights(path: Path) -> Weights:
     Raises:
         GaussianVAEError: no readable weights of this version.
     """
+    tensors, metadata = read_tensors(path, "weights", SCHEMA)
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("schema") != SCHEMA:
-                raise GaussianVAEError(f"{path}: no weights (schema {metadata.get('schema')}, expected {SCHEMA})")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
         model = LineageVAE(ModelConfig(**json.loads(metadata["config"])))
         model.load_state_dict(tensors)
-    except (OSError, SafetensorError, RuntimeError, TypeError) as error:
-        raise GaussianVAEError(f"{path}: no readable weights ({error})") from error
+    except (RuntimeError, TypeError, KeyError, ValueError) as error:
+        raise GaussianVAEError(f"{path}: weights of another version ({error})") from error
     model.eval().requires_grad_(False)
     return Weights(model, json.loads(metadata["steps"]), json.loads(metadata["notes"]))
 
