@@ -3,7 +3,8 @@
     python benchmarks/gain.py [--mode mip|classic] [--scale 4] [--scenes NAME ...] [--seeds 0 1 2] [--json FILE]
 
 Test meshes: every kh_*, pc_*, pyr_* and bab_* of $GAUSSIANVAE_DATA/assets (48 views of 256 px; LR 64 px, 6k Gaussians,
-3,000 steps); lego: 100 px of 800, 10k Gaussians, 4,000 steps. Captures and fits are kept in runs/, keyed by content.
+3,000 steps); lego: 100 px of 800, 10k Gaussians, 4,000 steps. Captures are kept in runs/gain by name, fits by content.
+Above the test's own factor the fit is made at LR = size / scale.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def judge(
 ) -> dict[str, object]:  # fmt: skip
     """One scene's figures."""
     lego = name == "lego"
-    factor = 8.0 if lego else 4.0
+    factor = max(8.0 if lego else 4.0, scale)
     fit = ReconstructConfig(
         steps=4000 if lego else 3000,
         max_gaussians=10_000 if lego else 6000,
@@ -63,7 +64,6 @@ def judge(
     views = load_views(photos, photos.train, factor, report=report)
     splats = cached_fit(f"{name}-{mode}", views, fit, fit.pixel, factor, WORK / "fits", report).splats
     splats = replace(splats, recipe=replace(splats.recipe, factor=factor))
-    # the judged images can't be larger than the photos: beyond, the fit itself is judged at a coarser LR
     finer = {
         "enhanced": enhance(splats, scale, config, cameras=views.cameras, weights=weights, report=report).splats,
         "anchored": enhance(splats, scale, replace(config, method="anchor"), cameras=views.cameras).splats,
@@ -71,8 +71,7 @@ def judge(
     result = evaluate(splats, photos, factor, finer, report=report, scale=scale, cache=WORK / "fits")
     best = result.best_closed
     ours = result.row("enhanced")
-    depth = [result.row(n).depth_error for n in result.closed if n in ("anchor", "split", "mip")]
-    known = [d for d in depth if d is not None]
+    depth = [error for n in result.closed if (error := result.row(n).depth_error) is not None]
     return {
         "scene": name,
         "best_closed": best.method,
@@ -84,7 +83,8 @@ def judge(
         "classic_view_gain": round(
             result.row("enhanced@classic_view").psnr - result.row("anchored@classic_view").psnr, 3
         ),
-        "depth_ratio": round(ours.depth_error / min(known), 4) if known and ours.depth_error is not None else None,
+        "depth_error": ours.depth_error,
+        "best_closed_depth_error": min(depth) if depth else None,
         "num_gaussians": ours.num_gaussians,
     }
 
@@ -120,11 +120,12 @@ def main() -> None:
             gains = np.array([float(str(r["gain"])) for r in chosen])
             ssim = np.mean([float(str(r["gain_ssim"])) for r in chosen])
             view = np.mean([float(str(r["classic_view_gain"])) for r in chosen])
-            depth = [float(str(r["depth_ratio"])) for r in chosen if r["depth_ratio"] is not None]
+            known = [r for r in chosen if r["depth_error"] is not None]
+            errors = [np.mean([float(str(r[k])) for r in known]) for k in ("depth_error", "best_closed_depth_error")]
             print(
                 f"{label}: mean gain {gains.mean():+.3f} dB (worst {gains.min():+.3f}, {int((gains < 0).sum())} of "
                 f"{len(gains)} worse), SSIM {ssim:+.4f}, classic view {view:+.3f}, "
-                f"depth error x{np.mean(depth) if depth else float('nan'):.3f}"
+                f"depth error x{errors[0] / errors[1] if known else float('nan'):.3f}"
             )
     if args.json:
         args.json.write_text(json.dumps({"mode": args.mode, "scale": args.scale, "rows": rows}, indent=1))

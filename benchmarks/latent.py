@@ -1,6 +1,6 @@
 """Whether the VAE is one: posterior against prior, draws, and the calibration of their spread, on held-out shards.
 
-    python benchmarks/latent.py SHARDS [--weights FILE] [--every 10] [--json FILE]
+    python benchmarks/latent.py SHARDS [--weights FILE] [--json FILE]
 
 posterior_over_prior: PSNR at HR decoded from the posterior's mean minus from the prior's, dB. draw_rms: RMS difference
 of two draws' renders in units of 1/255. draw_lr: LR consistency of a draw minus that of the mean, dB. rank_spread,
@@ -21,10 +21,11 @@ from torch import Tensor
 from gaussianvae.antialias import PIXEL_FILTER
 from gaussianvae.model.calibration import judged_views, make_trial, mean_psnr
 from gaussianvae.model.residuals import insert
-from gaussianvae.model.shards import Shard, read_shard, shard_paths
+from gaussianvae.model.shards import Shard
 from gaussianvae.model.vae import LineageVAE, predict
-from gaussianvae.model.weights import read_weights, shipped_weights
+from gaussianvae.model.weights import held_out, read_weights, shipped_weights
 from gaussianvae.rasterize import rasterize, render
+from gaussianvae.scene.cameras import footprints
 from gaussianvae.scene.imaging import psnr, reduce_image
 from gaussianvae.scene.splats import Splats
 
@@ -92,7 +93,9 @@ def judge(model: LineageVAE, shard: Shard, step: float) -> dict[str, float | str
     spread = spread + torch.stack([draw.scales.log() for draw in draws]).std(0).norm(dim=1)
     spread = spread + torch.stack([draw.opacities for draw in draws]).std(0)
     fault = responsibility(shard, mean, views)
-    area = mean.scales.topk(2, dim=1).values.prod(1)
+    phi = footprints(shard.fine_cameras, mean.means)
+    area = (mean.scales / phi[:, None]).topk(2, dim=1).values.prod(1)
+    seen = fault > 0
     return {
         "scene": shard.name,
         "posterior_over_prior": mean_psnr(shard, informed, PIXEL_FILTER, views)
@@ -100,8 +103,8 @@ def judge(model: LineageVAE, shard: Shard, step: float) -> dict[str, float | str
         "draw_rms": 255 * float((images[1] - images[2]).square().mean().sqrt()),
         "draw_lr": consistency(images[1]) - consistency(images[0]),
         "draw_psnr": mean_psnr(shard, draws[0], PIXEL_FILTER, views) - mean_psnr(shard, mean, PIXEL_FILTER, views),
-        "rank_spread": rank_correlation(spread, fault),
-        "rank_area": rank_correlation(area, fault),
+        "rank_spread": rank_correlation(spread[seen], fault[seen]),
+        "rank_area": rank_correlation(area[seen], fault[seen]),
     }
 
 
@@ -109,13 +112,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shards", type=Path)
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     weights = read_weights(args.weights) if args.weights else shipped_weights()
     rows = []
-    for path in [p for index, p in enumerate(shard_paths(args.shards)) if not (index + 1) % args.every]:
-        shard = read_shard(path)
+    for shard in held_out(weights, args.shards):
         rows.append(judge(weights.model, shard, weights.step_for(shard.splats.recipe)))
         print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()}), flush=True)
     means = {k: round(float(np.mean([float(row[k]) for row in rows])), 3) for k in rows[0] if k != "scene"}

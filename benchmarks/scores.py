@@ -1,9 +1,9 @@
 """Where to split: every score through the trained model at +25 % and +50 %, paired, on scenes that training never saw.
 
-    python benchmarks/scores.py SHARDS [--weights FILE] [--every 10] [--json FILE]
+    python benchmarks/scores.py SHARDS [--weights FILE] [--json FILE]
 
-Uses every tenth shard, as `gaussianvae train` holds them out. Mean gain over the best closed form in dB; the
-differences to `random` are of the same scenes and the same residuals.
+Uses the shards that the weights' training held out (they chose its step size, nothing else). Mean gain over the best
+closed form in dB; the differences to `random` are of the same scenes and the same residuals.
 """
 
 from __future__ import annotations
@@ -18,22 +18,18 @@ from gaussianvae.antialias import PIXEL_FILTER
 from gaussianvae.growth.choice import children_allowed, choose
 from gaussianvae.growth.sensitivity import SCORES, score
 from gaussianvae.model.calibration import gain, make_trial
-from gaussianvae.model.shards import read_shard, shard_paths
-from gaussianvae.model.weights import read_weights, shipped_weights
+from gaussianvae.model.weights import held_out, read_weights, shipped_weights
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shards", type=Path)
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     weights = read_weights(args.weights) if args.weights else shipped_weights()
-    paths = shard_paths(args.shards)
     table: dict[str, list[float]] = {}
-    for path in [p for index, p in enumerate(paths) if not (index + 1) % args.every]:
-        shard = read_shard(path)
+    for shard in held_out(weights, args.shards):
         trial = make_trial(weights.model, shard)
         step = weights.step_for(shard.splats.recipe)
         scores = {

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gaussianvae.antialias import anchor
+from gaussianvae.antialias import PIXEL_FILTER, anchor, guess_recipe
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.growth.choice import children_allowed, choose
 from gaussianvae.growth.lineage import Lineage, check_lineage
@@ -52,7 +52,8 @@ class EnhanceConfig:
     seed: int = 0
     """Seed of the draw and of random choices."""
     roi: tuple[float, float, float, float, float, float] | None = None
-    """Only Gaussians whose centers lie in this box (x0, y0, z0, x1, y1, z1) are refined; the budget counts them."""
+    """Only Gaussians whose centers lie in this box (x0, y0, z0, x1, y1, z1) are refined; the budget counts them. Scores
+    and context are measured within the box, so its border differs a little from a run over the whole splat."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,9 @@ def enhance(
         report: receives progress.
 
     Returns:
-        floor(budget N) plain Gaussians to be shown with a mip filter of 0.1 px^2 (any viewer will do), with the extra
-        property `provenance` (0 observed, 1 refined, 2 invented), and the edit that made them.
+        floor(budget N) plain Gaussians (N for the anchor method and at scale 1; in a region the budget counts its rows
+        alone) to be shown with a mip filter of 0.1 px^2 (any viewer will do), with the extra property `provenance`
+        (0 observed, 1 refined, 2 invented), and the edit that made them.
 
     Raises:
         GaussianVAEError: scale, budget, region or lineage out of range.
@@ -120,7 +122,10 @@ def enhance(
     if lineage is not None:
         check_lineage(lineage, splats, "the lineage")
     if len(splats) == 0:
-        return Enhanced(splats, unchanged(0))
+        return Enhanced(_finished(splats, torch.zeros(0), scale), unchanged(0))
+    if splats.recipe.mode is None:
+        splats = replace(splats, recipe=guess_recipe(splats))
+        report.message(f"the splat doesn't say how it was trained; its sizes look like a {splats.recipe.mode} fit")
     region = inside(splats, config.roi)
     if bool(region.all()):
         return _enhance_rows(splats, scale, config, cameras, lineage, weights, report)
@@ -132,7 +137,7 @@ def enhance(
     )  # fmt: skip
     outside = splats.select(rest)
     kept = anchor(outside, cameras, footprints(cameras, outside.means), scale)
-    kept = _with_provenance(kept, torch.full((len(rest),), OBSERVED))
+    kept = _finished(kept, torch.full((len(rest),), OBSERVED), scale)
     edit = RowEdit(
         torch.cat([rest, rows[part.edit.parents]]),
         len(splats),
@@ -154,20 +159,20 @@ def _enhance_rows(
     start = anchor(splats, cameras, phi, scale)
     count = children_allowed(len(splats), config.budget)
     if config.method == "anchor" or scale == 1:
-        return Enhanced(_with_provenance(start, torch.full((len(start),), OBSERVED)), unchanged(len(start)))
+        return Enhanced(_finished(start, torch.full((len(start),), OBSERVED), scale), unchanged(len(start)))
     measured = config.method == "vae" and config.determinacy
     known = curvature(splats, cameras, report=report) if measured else None
     chosen = choose_parents(splats, cameras, phi, scale, count, config, known, report)
     if config.method == "split":
         fine, edit = split_rows(start, torch.nonzero(chosen)[:, 0])
-        return Enhanced(_with_provenance(fine, provenance(start, fine, edit)), edit)
+        return Enhanced(_finished(fine, provenance(start, fine, edit), scale), edit)
     weights = weights or shipped_weights()
     tokens = make_tokens(splats, start, phi, scale, lineage=lineage, known=known)
     generator = torch.Generator().manual_seed(config.seed) if config.samples else None
     step = weights.step_for(splats.recipe) * min(1.0, (scale - 1) / (FULL_FROM - 1))
     residuals = predict(weights.model, tokens, generator).scaled(step)
     fine, edit = insert(start, residuals, tokens.frames, tokens.order, chosen)
-    return Enhanced(_with_provenance(fine, provenance(start, fine, edit)), edit)
+    return Enhanced(_finished(fine, provenance(start, fine, edit), scale), edit)
 
 
 def choose_parents(
@@ -198,7 +203,15 @@ def provenance(start: Splats, fine: Splats, edit: RowEdit) -> Float[Tensor, " M"
     return torch.where(edit.born, torch.full_like(faded, INVENTED), kind)
 
 
-def _with_provenance(splats: Splats, kind: Tensor) -> Splats:
-    """The finished splat: plain Gaussians in mip mode, whatever their LR fit was."""
-    recipe = replace(splats.recipe, mode="mip", eps2d=0.1, filter_3d=splats.recipe.filter_3d)
+def _finished(splats: Splats, kind: Tensor, scale: float) -> Splats:
+    """Plain Gaussians in mip mode at the finer resolution, whatever their LR fit was, with their provenance."""
+    before = splats.recipe
+    recipe = replace(
+        before,
+        mode=PIXEL_FILTER.mode,
+        eps2d=PIXEL_FILTER.eps2d,
+        focal_px=before.focal_px and before.focal_px * scale,
+        width=before.width and round(before.width * scale),
+        factor=before.factor and before.factor / scale,
+    )
     return replace(splats, extras={**splats.extras, "provenance": kind}, recipe=recipe, stored=None)

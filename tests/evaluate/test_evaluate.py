@@ -226,7 +226,7 @@ def test_notes_about_unknown_or_contradicting_recipes(shown: tuple[Splats, Captu
     recipe = replace(worse.recipe, mode=None, factor=8.0)
     result = evaluate(replace(worse, recipe=recipe), shown[1], 4.0, report=Listener())
     assert any("factor 8, not 4" in text for text in messages)
-    assert any("classic fit" in text for text in messages)
+    assert any("sizes look like a" in text for text in messages)
     assert "mip" not in result.closed
 
 

@@ -14,7 +14,7 @@ from gaussianvae.errors import GaussianVAEError
 from gaussianvae.growth.lineage import Level, Lineage
 from gaussianvae.growth.sensitivity import curvature
 from gaussianvae.model.residuals import Residuals, insert
-from gaussianvae.model.tokens import Tokens, descendant_summary, make_tokens, with_scale
+from gaussianvae.model.tokens import Tokens, descendant_summary, make_tokens, truncated
 from gaussianvae.model.vae import LineageVAE, ModelConfig, Normal, predict
 from gaussianvae.model.weights import Weights, read_weights, untrained, write_weights
 from gaussianvae.scene.cameras import Cameras, footprints
@@ -107,14 +107,19 @@ def test_tokens_are_finite_for_any_count_and_lineage(count: int, ancestors: int)
     assert bool((fine.scales > 0).all()) and bool(((fine.opacities >= 0) & (fine.opacities <= 1)).all())
 
 
-def test_scale_and_determinacy_are_where_the_names_say() -> None:
-    tokens, _ = tokens_of(random_splats(10), ring_cameras(2))
-    other, _ = tokens_of(random_splats(10), ring_cameras(2))
-    assert torch.equal(with_scale(tokens, 4.0).own, other.own)
+def test_truncation_hides_ancestors_and_determinacy_as_if_they_had_never_been_known() -> None:
     splats, cameras = random_splats(10), ring_cameras(2)
     phi = footprints(cameras, splats.means)
-    blind = make_tokens(splats, anchor(splats, cameras, phi, 4.0), phi, 2.5)
-    torch.testing.assert_close(with_scale(tokens, 2.5, keep_curvature=False).own, blind.own)
+    start = anchor(splats, cameras, phi, 4.0)
+    lineage = Lineage(tuple(Level(f, splats, torch.arange(10).flip(0)) for f in (4.0, 2.0)))
+    whole = make_tokens(splats, start, phi, 4.0, lineage=lineage, known=curvature(splats, cameras))
+    bare = make_tokens(splats, start, phi, 4.0)
+    hidden = truncated(whole, 0, keep_curvature=False)
+    assert torch.equal(hidden.own, bare.own) and hidden.ancestors.shape == bare.ancestors.shape
+    one = make_tokens(splats, start, phi, 4.0, lineage=lineage.last(1))
+    assert torch.equal(truncated(whole, 1).ancestors, one.ancestors)
+    own_level = Lineage((Level(1.0, splats, torch.arange(10)),))
+    assert torch.equal(make_tokens(splats, start, phi, 4.0, lineage=own_level).own, bare.own)
 
 
 def test_divergence_agrees_with_torch() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 
 from gaussianvae.captures import load_views, read_capture
@@ -34,6 +35,7 @@ def demo(*, output: Output, views: int = 60, size: int = 400, steps: int = 3000,
     begin = time.monotonic()
     check_folder(output)
     report = TerminalReporter()
+    shutil.rmtree(output / "capture", ignore_errors=True)
     folder = synthesize_procedural(output / "capture", SynthesisConfig(views=views, size=size, seed=SEED), report)
     photos = read_capture(folder)
     seen = load_views(photos, photos.train, FACTOR, report=report)

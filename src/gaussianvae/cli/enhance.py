@@ -9,7 +9,6 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from gaussianvae import enhance as enhancing
-from gaussianvae.antialias import guess_recipe
 from gaussianvae.captures import read_capture
 from gaussianvae.cli.options import Output, check_writable
 from gaussianvae.cli.terminal import TerminalReporter
@@ -17,7 +16,6 @@ from gaussianvae.errors import GaussianVAEError
 from gaussianvae.formats import cameras_beside, find_cameras, read_cameras, read_splats, write_cameras, write_splats
 from gaussianvae.growth.lineage import read_lineage
 from gaussianvae.model.weights import read_weights
-from gaussianvae.progress import Reporter
 from gaussianvae.scene.cameras import Cameras, resize
 from gaussianvae.scene.orbits import estimate_cameras
 from gaussianvae.scene.splats import Splats
@@ -55,24 +53,24 @@ def enhance(
     if config.samples < 0:
         raise GaussianVAEError(f"{config.samples} samples can't be drawn; give 0 for the mean, or how many")
     given = read_splats(splats)
-    if given.recipe.mode is None:
-        given = replace(given, recipe=guess_recipe(given))
-        report.message(f"{splats}: doesn't say how it was trained; its sizes look like a {given.recipe.mode} fit")
-    inputs = tuple(path for path in (splats, cameras, lineage, weights) if path is not None)
+    own_cameras = cameras_beside(splats)
+    inputs = tuple(path for path in (splats, own_cameras, cameras, lineage, weights) if path is not None)
     targets = [output]
     if config.samples > 1:
         targets = [output.with_name(f"{output.stem}_{index}{output.suffix}") for index in range(config.samples)]
     for path in targets:
         check_writable(path, inputs)
         check_writable(cameras_beside(path), inputs)
-    seen_by = training_cameras(given, splats, cameras, capture, factor, trained_width, report)
+    known = training_cameras(given, splats, cameras, capture, factor)
+    seen_by = known if known is not None else estimate_cameras(given, trained_width, report)
     history = read_lineage(lineage) if lineage is not None else None
     model = read_weights(weights) if weights is not None else None
     for index, path in enumerate(targets):
         one = replace(config, seed=config.seed + index)
         result = enhancing.enhance(given, scale, one, cameras=seen_by, lineage=history, weights=model, report=report)
         write_splats(path, result.splats, inputs)
-        write_cameras(cameras_beside(path), resize(seen_by, 1 / scale))
+        if known is not None:  # a guess must not pass for the truth later
+            write_cameras(cameras_beside(path), resize(known, 1 / scale), inputs)
 
 
 def training_cameras(
@@ -81,19 +79,18 @@ def training_cameras(
     cameras: Path | None,
     capture: Path | None,
     factor: float | None,
-    trained_width: int | None,
-    report: Reporter,
-) -> Cameras:
-    """The cameras that a splat was trained with: named, from a capture, beside it, or estimated with a note."""
+) -> Cameras | None:
+    """The cameras that a splat was trained with: named, from a capture, or beside it; None where nothing tells."""
     if cameras is not None and capture is not None:
         raise GaussianVAEError("give either --cameras FILE or --capture C, not both")
     if cameras is not None:
         return read_cameras(cameras)
     if capture is not None:
-        factor = factor or splats.recipe.factor
+        factor = factor if factor is not None else splats.recipe.factor
+        if factor is not None and not factor >= 1:
+            raise GaussianVAEError(f"the factor is {factor:g}; it counts down from the photos' own size, at least 1")
         if factor is None:
             raise GaussianVAEError(f"{path}: doesn't say at which factor it was trained; give --factor F")
         photos = read_capture(capture)
         return resize(photos.cameras.select(photos.train), factor)
-    beside = find_cameras(path)
-    return beside if beside is not None else estimate_cameras(splats, trained_width, report)
+    return find_cameras(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import floor
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from gaussianvae.model.card import write_card, write_curves, write_panels
 from gaussianvae.model.shards import read_shard, shard_paths
 from gaussianvae.model.training import TrainConfig
 from gaussianvae.model.training import train as fit
-from gaussianvae.model.weights import Weights, write_weights
+from gaussianvae.model.weights import Weights, recipe_kind, write_weights
 
 PANELS = 6
 """Held-out scenes shown in the panel of pictures."""
@@ -48,14 +49,22 @@ def train(
     work = work or output.parent
     check_folder(work)
     report, config = TerminalReporter(), config or TrainConfig()
-    every = round(1 / held_out) if held_out else len(paths) + 1
-    kept = [read_shard(path) for index, path in enumerate(paths) if (index + 1) % every]
+    aside = {index for index in range(len(paths)) if floor((index + 1) * held_out) > floor(index * held_out)}
+    kept = [read_shard(path) for index, path in enumerate(paths) if index not in aside]
     log = work / f"{output.stem}.log.jsonl"
-    model = fit(kept, config, checkpoint=work / f"{output.stem}.checkpoint.safetensors", log=log, report=report)
-    others = [read_shard(path) for index, path in enumerate(paths) if not (index + 1) % every]
+    checkpoint = work / f"{output.stem}.checkpoint.safetensors"
+    model = fit(kept, config, checkpoint=checkpoint, log=log, report=report)
+    others = [read_shard(paths[index]) for index in sorted(aside)]
     calibration = calibrate(model, others, PIXEL_FILTER, report)
-    notes = {"config": asdict(config), "scenes": len(kept), "calibration": asdict(calibration)}
+    for kind in {recipe_kind(shard.splats.recipe) for shard in kept} - set(calibration.steps):
+        report.message(f"no held-out scene of kind {kind}: its step size is left at 1")
+    notes = {
+        "config": asdict(config),
+        "scenes": [shard.name for shard in kept],
+        "calibration": asdict(calibration),
+    }
     write_weights(output, Weights(model, calibration.steps, notes))
+    checkpoint.unlink(missing_ok=True)
     write_card(output.with_suffix(".md"), model, config, calibration, [shard.name for shard in kept])
     write_curves(log, work / f"{output.stem}.curves.svg")
     write_panels(model, others[:PANELS], dict(calibration.steps), work / f"{output.stem}.panels.png")

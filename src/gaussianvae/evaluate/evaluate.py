@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from gaussianvae import __version__
-from gaussianvae.antialias import CLASSIC_VIEW, PIXEL_FILTER, closed_forms
+from gaussianvae.antialias import CLASSIC_VIEW, PIXEL_FILTER, closed_forms, guess_recipe
 from gaussianvae.captures import Capture
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.evaluate.baselines import BASELINES, CACHE, check_names, make_baseline, make_case
@@ -129,7 +129,8 @@ def evaluate(
     if splats.recipe.factor is not None and abs(splats.recipe.factor / factor - 1) > 1e-3:
         report.message(f"the splat says that it was trained at factor {splats.recipe.factor:g}, not {factor:g}")
     if splats.recipe.mode is None:
-        report.message("the splat doesn't say how it was trained; a classic fit (dilation 0.3 px^2) is assumed")
+        splats = replace(splats, recipe=guess_recipe(splats))
+        report.message(f"the splat doesn't say how it was trained; its sizes look like a {splats.recipe.mode} fit")
     closed = closed_methods(splats, capture, protocol)
     methods = closed + rival_methods(rivals)
     taken = {method.name for method in closed} | set(BASELINES)

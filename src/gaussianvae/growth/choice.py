@@ -19,7 +19,8 @@ def children_allowed(num_gaussians: int, budget: float) -> int:
     """
     if not 1 <= budget <= 2:
         raise GaussianVAEError(f"the budget is {budget:g}; allowed are 1 to 2 (a Gaussian becomes at most two)")
-    return math.floor(budget * num_gaussians) - num_gaussians
+    # 1.15 * 100 is 114.99999999999999 in floating point, and 115 to everybody
+    return math.floor(budget * num_gaussians + 1e-9) - num_gaussians
 
 
 def choose(scores: Float[Tensor, " N"], count: int, tau: float = math.inf, seed: int = 0) -> Bool[Tensor, " N"]:

@@ -53,7 +53,7 @@ class Lineage:
 
     def last(self, count: int) -> Lineage:
         """Only the `count` finest levels: what a splat with a shorter memory would have."""
-        return Lineage(self.levels[len(self.levels) - count :] if count else ())
+        return Lineage(self.levels[-count:] if count else ())
 
 
 @dataclass

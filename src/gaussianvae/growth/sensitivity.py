@@ -98,7 +98,7 @@ def self_gradient(
 
 
 def block_determinant(block: Float[Tensor, "N 6 6"]) -> Float[Tensor, " N"]:
-    """Geometric mean of the eigenvalues of each block: det^(1/6), 0 where the views leave a direction free."""
+    """Geometric mean of the eigenvalues of each block: det^(1/6); an eigenvalue counts as 1e-12 at least."""
     eye = torch.eye(6, dtype=torch.float64)
     values = torch.linalg.eigvalsh(block.double() + 1e-12 * eye).clamp_min(1e-12)
     return values.log().mean(1).exp().to(block.dtype)

@@ -10,7 +10,7 @@ import torch
 
 from gaussianvae.antialias import closed_forms
 from gaussianvae.growth.choice import children_allowed, choose
-from gaussianvae.growth.sensitivity import score
+from gaussianvae.growth.sensitivity import DEFAULT_SCORE, score
 from gaussianvae.model.residuals import Residuals, insert
 from gaussianvae.model.shards import Shard
 from gaussianvae.model.tokens import Tokens
@@ -54,9 +54,9 @@ def mean_psnr(shard: Shard, splats: Splats, pixel: Filter, views: Sequence[int])
     return float(np.mean(values))
 
 
-def make_trial(model: LineageVAE, shard: Shard, budget: float = 1.5, parents: str = "size") -> Trial:
+def make_trial(model: LineageVAE, shard: Shard, budget: float = 1.5, parents: str = DEFAULT_SCORE) -> Trial:
     """Predict once for a bare splat (no lineage), and measure every closed form."""
-    tokens = shard.tokens(0)
+    tokens = shard.tokens(with_lineage=False)
     scores = score(parents, shard.splats, shard.cameras, shard.phi, shard.scale)
     chosen = choose(scores, children_allowed(len(shard.splats), budget))
     views = judged_views(shard)

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gaussianvae.scene.edits import RowEdit
+from gaussianvae.scene.edits import RowEdit, append_children
+from gaussianvae.scene.harmonics import C0
 from gaussianvae.scene.rotations import multiply_quats, normalize_quats, rotvecs_to_quats
 from gaussianvae.scene.splats import Splats
 from gaussianvae.scene.split import halve
@@ -59,7 +60,7 @@ def _apply(base: Splats, frames: Tensor, order: Tensor, spread: Tensor, geometry
         quats=normalize_quats(multiply_quats(turn, base.quats)),
         scales=base.scales * grow.exp(),
         opacities=shifted_odds(base.opacities, geometry[:, 9]),
-        sh0=base.sh0 + appearance[:, None, 0:3] / 0.28209479177387814,
+        sh0=base.sh0 + appearance[:, None, 0:3] / C0,
         shN=base.shN * appearance[:, None, 3:4].exp(),
         stored=None,
     )
@@ -85,9 +86,8 @@ def insert(
     """
     n = len(anchor)
     rows = torch.nonzero(chosen)[:, 0]
-    parents = torch.cat([torch.arange(n, device=rows.device), rows])
-    born = torch.zeros(len(parents), dtype=torch.bool, device=rows.device)
-    born[n:] = True
+    edit = append_children(rows, n)
+    parents = edit.parents
     halves = halve(anchor.quats[rows], anchor.scales[rows], anchor.opacities[rows])
     # the longest axis in the own frame fixes which half is the first: the one towards rising luminance
     first = frames[rows, :, 0]
@@ -107,4 +107,4 @@ def insert(
         base, frames[parents], order[parents], spread,
         residuals.geometry[parents, slot], residuals.appearance[parents, slot],
     )  # fmt: skip
-    return refined, RowEdit(parents, n, born)
+    return refined, edit

@@ -59,32 +59,38 @@ class Shard:
         """World size of an LR pixel at each Gaussian."""
         return footprints(self.cameras, self.splats.means)
 
+    def anchor_at(self, scale: float) -> Splats:
+        """The best closed form for a scale."""
+        return anchor(self.splats, self.cameras, self.phi, scale)
+
     @cached_property
     def anchor(self) -> Splats:
-        """The best closed form."""
-        return anchor(self.splats, self.cameras, self.phi, self.scale)
+        """The best closed form for the scale of the HR images."""
+        return self.anchor_at(self.scale)
 
     @cached_property
     def curvature(self) -> Curvature:
         """The Gauss-Newton sums over the LR views: a second a scene, so it is not stored."""
         return curvature(self.splats, self.cameras)
 
-    def tokens(self, ancestors: int, with_curvature: bool = True) -> Tokens:
-        """Tokens with the `ancestors` finest ancestors, with or without the Hessian's determinacy."""
-        coarser = Lineage(tuple(level for level in self.lineage.levels if level.factor > 1))
+    def tokens(self, scale: float | None = None, with_lineage: bool = True, with_curvature: bool = True) -> Tokens:
+        """Tokens for a scale (that of the HR images by default), with or without ancestors and determinacy."""
+        scale = scale or self.scale
+        start = self.anchor if scale == self.scale else self.anchor_at(scale)
         return make_tokens(
             self.splats,
-            self.anchor,
+            start,
             self.phi,
-            self.scale,
-            lineage=coarser.last(min(ancestors, len(coarser.levels))),
+            scale,
+            lineage=self.lineage if with_lineage else None,
             known=self.curvature if with_curvature else None,
         )
 
     @cached_property
     def summary(self) -> Float[Tensor, "N 16"]:
         """What became of each row at HR."""
-        return descendant_summary(self.anchor, self.tokens(0), self.finer, self.parents)
+        bare = self.tokens(with_lineage=False, with_curvature=False)
+        return descendant_summary(self.anchor, bare, self.finer, self.parents)
 
 
 def write_shard(

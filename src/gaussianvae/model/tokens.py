@@ -26,8 +26,8 @@ NEIGHBOR = 12
 ANCESTOR = 14
 CURVATURE = slice(39, 46)
 """The columns of `own` that hold the Hessian's determinacy."""
-LOG_SCALE, HAS_CURVATURE = 35, 37
-"""The columns that hold log(scale), and whether the determinacy is known."""
+LOG_SCALE, HAS_LINEAGE, HAS_CURVATURE = 35, 36, 37
+"""The columns that hold log(scale), and whether ancestors and the determinacy are known."""
 SUMMARY = 16
 MAX_ANCESTORS = 3
 
@@ -57,14 +57,15 @@ class Tokens:
         return Tokens(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
-def with_scale(tokens: Tokens, scale: float, keep_curvature: bool = True) -> Tokens:
-    """The same tokens for another scale, with or without the determinacy."""
+def truncated(tokens: Tokens, ancestors: int, keep_curvature: bool = True) -> Tokens:
+    """The same tokens with only the `ancestors` finest ancestors, and with or without the determinacy."""
     own = tokens.own.clone()
-    own[:, LOG_SCALE] = math.log(scale)
+    count = min(ancestors, tokens.ancestors.shape[1])
+    own[:, HAS_LINEAGE] = float(count > 0)
     if not keep_curvature:
         own[:, CURVATURE] = 0
         own[:, HAS_CURVATURE] = 0
-    return replace(tokens, own=own)
+    return replace(tokens, own=own, ancestors=tokens.ancestors[:, tokens.ancestors.shape[1] - count :])
 
 
 def logit(opacities: Tensor) -> Tensor:
@@ -89,7 +90,10 @@ def nearest(means: Float[Tensor, "N 3"], count: int) -> tuple[Float[Tensor, "N K
     if distance.ndim == 1:
         distance, index = distance[:, None], index[:, None]
     if distance.shape[1] > 1:
-        distance, index = distance[:, 1:], index[:, 1:]
+        # of coincident centers any may come first: the row itself goes, or else the farthest
+        own = index == torch.arange(len(index))[:, None]
+        own[~own.any(1), -1] = True
+        distance, index = (part[~own].reshape(len(index), -1) for part in (distance, index))
     missing = count - distance.shape[1]
     if missing > 0:
         distance = torch.cat([distance, distance[:, -1:].expand(-1, missing)], 1)
@@ -156,6 +160,7 @@ def make_tokens(
         known: the curvature at the LR views; zeros where it is not known.
     """
     n = len(anchor)
+    coarser = [level for level in (lineage.levels if lineage else ()) if level.factor > 1][-MAX_ANCESTORS:]
     rotations = quats_to_rotmats(anchor.quats)
     order = anchor.scales.argsort(dim=1, descending=True, stable=True)
     frames = rotations.gather(2, order[:, None, :].expand(n, 3, 3))
@@ -192,7 +197,7 @@ def make_tokens(
                     same * own_filter.eps2d,
                     same * float(bool(splats.recipe.filter_3d)),
                     same * math.log(scale),
-                    same * float(lineage is not None and bool(lineage.levels)),
+                    same * float(bool(coarser)),
                     same * float(known is not None),
                     same * (anchor.shN.shape[1] > 0),
                 ],
@@ -215,7 +220,6 @@ def make_tokens(
         ],
         2,
     )
-    coarser = [level for level in (lineage.levels if lineage else ()) if level.factor > 1][-MAX_ANCESTORS:]
     ancestors = [ancestor_token(level, anchor, frames, spread, phi) for level in coarser]
     stacked = torch.stack(ancestors, 1) if ancestors else own.new_zeros(n, 0, ANCESTOR)
     return Tokens(own, stacked, neighbors, frames, order)
@@ -239,6 +243,7 @@ def descendant_summary(
 
     mass = torch.zeros(n).index_add_(0, parents, weight)
     count = torch.bincount(parents, minlength=n).float()
+    before = anchor.opacities * anchor.scales.clamp_min(1e-6).log().sum(1).mul(2 / 3).exp()
     spread = anchor.scales.gather(1, tokens.order)
     frames = tokens.frames[parents]
     shift = ((finer.means - anchor.means[parents])[:, None] @ frames)[:, 0] / spread[parents]
@@ -256,9 +261,7 @@ def descendant_summary(
             gather(logit(finer.opacities)[:, None]) - logit(anchor.opacities)[:, None],
             gather((finer.sh0 - anchor.sh0[parents])[:, 0] * C0) * 4,
             count.log1p()[:, None],
-            (mass / (anchor.opacities * anchor.scales.clamp_min(1e-6).log().sum(1).mul(2 / 3).exp()) + 1e-3).log()[
-                :, None
-            ],
+            (mass / before.clamp_min(1e-30) + 1e-3).log()[:, None],
         ],
         1,
     )

@@ -22,10 +22,11 @@ from gaussianvae.growth.sensitivity import score
 from gaussianvae.model.objective import Unit, draw, image_loss, make_target, measure_unit, window_unit
 from gaussianvae.model.residuals import insert
 from gaussianvae.model.shards import Shard
-from gaussianvae.model.tokens import Tokens, with_scale
+from gaussianvae.model.tokens import Tokens, truncated
 from gaussianvae.model.vae import LineageVAE, ModelConfig
 from gaussianvae.model.weights import untrained
 from gaussianvae.progress import SILENT, Reporter
+from gaussianvae.scene.splats import Splats
 from gaussianvae.tensorfiles import read_tensors, write_tensors
 
 CHECKPOINT = "gaussianvae.training/1"
@@ -65,14 +66,22 @@ class TrainConfig:
     """Seed of every random choice."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class Start:
+    """A shard at one scale: what the residuals are added to, and what the network sees."""
+
+    anchor: Splats
+    tokens: Tokens
+
+
+@dataclass(frozen=True)
 class Scene:
     """A shard made ready for training."""
 
     shard: Shard
     unit: Unit
-    tokens: dict[int, Tokens]
-    """By number of ancestors."""
+    starts: dict[float, Start]
+    """By scale: that of the HR images, and where it is 3 or more also half of it."""
     size: Tensor
     """Projected areas, the score `size`."""
 
@@ -82,10 +91,13 @@ def prepare(shards: Sequence[Shard], config: TrainConfig, report: Reporter = SIL
     scenes = []
     with report.bar("prepare", len(shards)) as bar:
         for shard in shards:
-            counts = range(min(config.max_ancestors, sum(level.factor > 1 for level in shard.lineage.levels)) + 1)
-            tokens = {count: shard.tokens(count, config.curvature) for count in counts}
+            scales = [shard.scale, shard.scale / 2] if shard.scale >= 3 else [shard.scale]
+            starts = {
+                scale: Start(shard.anchor_at(scale), shard.tokens(scale, with_curvature=config.curvature))
+                for scale in scales
+            }
             size = score("size", shard.splats, shard.cameras, shard.phi, shard.scale)
-            scenes.append(Scene(shard, measure_unit(shard), tokens, size))
+            scenes.append(Scene(shard, measure_unit(shard), starts, size))
             bar.advance()
     return scenes
 
@@ -93,12 +105,11 @@ def prepare(shards: Sequence[Shard], config: TrainConfig, report: Reporter = SIL
 def standardize(model: LineageVAE, scenes: Sequence[Scene]) -> None:
     """Means and deviations of every input over the training scenes."""
     encoder = model.encoder
-    longest = [scene.tokens[max(scene.tokens)] for scene in scenes]
-    ancestors = [tokens.ancestors.flatten(0, 1) for tokens in longest]
+    tokens = [scene.starts[scene.shard.scale].tokens for scene in scenes]
     columns = [
-        (encoder.own_scale, torch.cat([tokens.own for tokens in longest])),
-        (encoder.neighbor_scale, torch.cat([tokens.neighbors[::7].flatten(0, 1) for tokens in longest])),
-        (encoder.ancestor_scale, torch.cat(ancestors)),
+        (encoder.own_scale, torch.cat([t.own for t in tokens])),
+        (encoder.neighbor_scale, torch.cat([t.neighbors[::7].flatten(0, 1) for t in tokens])),
+        (encoder.ancestor_scale, torch.cat([t.ancestors.flatten(0, 1) for t in tokens])),
         (model.summary_scale, torch.cat([scene.shard.summary for scene in scenes])),
     ]
     for module, values in columns:
@@ -131,26 +142,27 @@ def step_loss(
     noise = torch.Generator().manual_seed(int(random.integers(2**31)))
     scene = scenes[int(random.integers(len(scenes)))]
     shard = scene.shard
-    scale = shard.scale
-    if scale >= 3 and random.random() < 0.3:
-        scale = float(random.uniform(1.5, shard.scale))
-    ancestors = int(random.choice(list(scene.tokens)))
-    tokens = with_scale(scene.tokens[ancestors], scale, config.curvature and random.random() < 0.75)
+    # every draw is made whether it is needed or not, so that ablations with the same seed stay paired
+    scales, rare, determined = list(scene.starts), random.random() < 0.3, random.random() < 0.75
+    scale = scales[-1] if rare else scales[0]
+    ancestors = int(random.integers(config.max_ancestors + 1))
+    start = scene.starts[scale]
+    tokens = truncated(start.tokens, ancestors, config.curvature and determined)
     count = round(float(random.choice([0.0, 0.25, 0.5, 0.5, 0.5, 1.0])) * len(tokens))
     # half of the steps split the largest, as a use will; the others teach every row both of its fates
-    wanted = scene.size if random.random() < 0.5 else torch.rand(len(tokens), generator=noise)
-    chosen = choose(wanted, count)
+    uniform = torch.rand(len(tokens), generator=noise)
+    chosen = choose(scene.size if random.random() < 0.5 else uniform, count)
     hidden = model.encode(tokens)
     prior = model.prior(hidden)
     posterior = model.posterior(hidden, shard.summary) if config.latent else prior
     latents = (posterior.draw(noise), prior.mean) if config.latent else (prior.mean, prior.mean)
     losses = []
     for latent in latents:
-        fine, _ = insert(shard.anchor, model.decode(hidden, latent), tokens.frames, tokens.order, chosen)
+        fine, _ = insert(start.anchor, model.decode(hidden, latent), tokens.frames, tokens.order, chosen)
         total = torch.zeros(())
         for _ in range(config.views):
             target = make_target(shard, choose_view(scene, random), scale, config.crop, random)
-            unit = window_unit(shard.anchor, target, scene.unit)
+            unit = window_unit(start.anchor, target, scene.unit)
             total = total + image_loss(draw(fine, target), target, unit) / config.views
         losses.append(total)
     divergence = (
@@ -185,7 +197,7 @@ def train(
     if not shards:
         raise GaussianVAEError("no shards to train on")
     scenes = prepare(shards, config, report)
-    model = untrained(ModelConfig(config.width, config.latent, config.neighbors), config.seed)
+    model = untrained(ModelConfig(config.width, config.latent, config.neighbors, config.curvature), config.seed)
     standardize(model, scenes)
     adam = torch.optim.Adam(model.parameters(), config.rate, fused=True)
     identity = json.dumps([asdict(config), [shard.name for shard in shards]], sort_keys=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gaussianvae.model.decoder import Decoder
 from gaussianvae.model.encoder import Encoder, Standardize, mlp
 from gaussianvae.model.residuals import Residuals
-from gaussianvae.model.tokens import SUMMARY, Tokens
+from gaussianvae.model.tokens import SUMMARY, Tokens, truncated
 
 LOG_VARIANCE = (-6.0, 2.0)
 
@@ -26,6 +26,8 @@ class ModelConfig:
     """Latent numbers a Gaussian; 0 for a plain network."""
     neighbors: bool = True
     """Pooled context from the nearest Gaussians."""
+    curvature: bool = True
+    """Whether the Hessian's determinacy was an input in training; else it is hidden at use, too."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class LineageVAE(nn.Module):
 
     def encode(self, tokens: Tokens) -> Float[Tensor, "N H"]:
         """Hidden vectors."""
+        if not self.config.curvature:
+            tokens = truncated(tokens, tokens.ancestors.shape[1], keep_curvature=False)
         out: Tensor = self.encoder(tokens)
         return out
 

@@ -12,6 +12,7 @@ import torch
 
 from gaussianvae.antialias import training_filter
 from gaussianvae.errors import GaussianVAEError
+from gaussianvae.model.shards import Shard, read_shard, shard_paths
 from gaussianvae.model.vae import LineageVAE, ModelConfig
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.tensorfiles import read_tensors, write_tensors
@@ -82,6 +83,21 @@ def shipped_weights() -> Weights:
                 "this build ships no weights; make some with `gaussianvae train`, or use --method split"
             )
         return read_weights(path)
+
+
+def held_out(weights: Weights, folder: Path) -> list[Shard]:
+    """The shards of a folder that a training didn't see.
+
+    Raises:
+        GaussianVAEError: the weights don't say what they were trained on, or saw everything.
+    """
+    seen = weights.notes.get("scenes")
+    if not isinstance(seen, list):
+        raise GaussianVAEError("these weights don't say which scenes they were trained on")
+    rest = [path for path in shard_paths(folder) if path.stem not in set(seen)]
+    if not rest:
+        raise GaussianVAEError(f"{folder}: holds no shard that these weights haven't seen")
+    return [read_shard(path) for path in rest]
 
 
 def untrained(config: ModelConfig, seed: int) -> LineageVAE:

@@ -20,7 +20,7 @@ class RowEdit:
     """The old row that each new row comes from."""
     num_before: int
     born: Bool[Tensor, " M"]
-    """Rows that this edit made (a twin, a half of a split): their optimizer state starts anew."""
+    """Rows that this edit made (a twin, a half of a split)."""
 
     def __post_init__(self) -> None:
         if len(self.parents) and not 0 <= int(self.parents.min()) <= int(self.parents.max()) < self.num_before:

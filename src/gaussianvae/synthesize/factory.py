@@ -146,7 +146,9 @@ def make_shard(folder: Path, plan: Draft, config: FactoryConfig) -> dict[str, ob
     line_file = folder / f"{name}.json"
     if line_file.exists():
         known: dict[str, object] = json.loads(line_file.read_text())
-        return known
+        whole = "dropped" in known or (folder / f"{name}.safetensors").exists()
+        if whole and known["plan"] == json.loads(json.dumps(asdict(plan))):
+            return known
     low, fine = make_views(plan, config)
     recipe = recipe_of(low, plan.fit, None)
     run = start_run(low, plan.fit)
@@ -159,7 +161,7 @@ def make_shard(folder: Path, plan: Draft, config: FactoryConfig) -> dict[str, ob
         for view in range(0, config.views, 4)
     ]))  # fmt: skip
     line: dict[str, object] = {"name": name, "psnr": round(fit_psnr, 4), "gaussians": len(splats), "plan": asdict(plan)}
-    if fit_psnr < MIN_PSNR or len(splats) < 200:
+    if not fit_psnr >= MIN_PSNR or len(splats) < 200:
         line["dropped"] = f"fit reached {fit_psnr:.1f} dB with {len(splats)} Gaussians"
     else:
         finer, parents = continue_to_hr(run, low, fine, plan, config)
@@ -203,6 +205,8 @@ def run_factory(
         the manifest's lines: name, LR PSNR, Gaussians, plan, and why a scene was dropped.
     """
     config = config or FactoryConfig()
+    if config.workers < 1 or config.count < 0:
+        raise GaussianVAEError(f"{config.count} scenes by {config.workers} workers can't be made")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
