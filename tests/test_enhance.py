@@ -59,7 +59,7 @@ def test_a_region_leaves_the_rest_at_its_anchor() -> None:
     inside = splats.means[:, 2] >= 0
     count = int(inside.sum())
     assert 0 < count < 60 and len(result.splats) == 60 - count + int(1.5 * count)
-    start = anchor(splats, cameras, footprints(cameras, splats.means), 4.0)
+    start = anchor(splats, cameras, 4.0)
     outside = torch.nonzero(~inside)[:, 0]
     assert torch.equal(result.edit.parents[: len(outside)], outside)
     assert torch.equal(result.splats.means[: len(outside)], start.means[outside])
@@ -135,7 +135,7 @@ def test_a_baked_classic_splat_shows_at_hr_what_it_showed_at_lr() -> None:
 def test_the_anchor_tends_to_the_splat_as_the_scale_tends_to_one() -> None:
     splats = random_splats(20, recipe=Recipe(mode="classic", eps2d=0.1))
     cameras = ring_cameras(2)
-    assert anchor(splats, cameras, footprints(cameras, splats.means), 1.0) is splats
+    assert anchor(splats, cameras, 1.0) is splats
 
 
 def test_compensated_baking_keeps_the_mass_of_a_projection() -> None:
@@ -151,10 +151,10 @@ def test_compensated_baking_keeps_the_mass_of_a_projection() -> None:
 @pytest.mark.parametrize(
     ("recipe", "share"),
     [
-        (Recipe(mode="classic", eps2d=0.3), 1.0),
-        (Recipe(), 1.0),
-        (Recipe(mode="mip", eps2d=0.1), 0.2),
-        (Recipe(mode="mip", eps2d=0.3), 1 / 3),
+        (Recipe(mode="classic", eps2d=0.3), 0.75),
+        (Recipe(), 0.75),
+        (Recipe(mode="mip", eps2d=0.1), 0.1),
+        (Recipe(mode="mip", eps2d=0.3), 0.2),
     ],
 )
 def test_how_much_of_the_filter_is_kept(recipe: Recipe, share: float) -> None:

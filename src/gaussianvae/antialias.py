@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gaussianvae.rasterize.types import Filter
-from gaussianvae.scene.cameras import NEAR, Cameras, to_camera
+from gaussianvae.scene.cameras import NEAR, Cameras, footprints, spread_views, to_camera
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.splats import Splats, covariances
 from gaussianvae.scene.split import split_rows
@@ -61,16 +61,16 @@ def guess_recipe(splats: Splats) -> Recipe:
 
 
 def kept_share(recipe: Recipe) -> float:
-    """Share of the LR pixel filter's variance that belongs into the anchor, opacity kept.
+    """Share of the LR pixel filter's variance that belongs into the anchor, opacity kept, at the mean footprint.
 
-    All of it for classic fits, a fifth for mip fits with a pixel-sized filter, a third of a wide one: a mip fit
+    Most of it for classic fits, a tenth for mip fits with a pixel-sized filter, a fifth of a wide one: a mip fit
     represents the scene before the filter, and all of it would blur twice; but without any, what the fit left thinner
     than it could see tears open. Measured over fits of each recipe (docs/method.md).
     """
     own = training_filter(recipe)
     if own.mode == "classic":
-        return 1.0
-    return 0.2 if own.eps2d <= 0.15 else 1 / 3
+        return 0.75
+    return 0.1 if own.eps2d <= 0.15 else 0.2
 
 
 def compensation(
@@ -88,8 +88,7 @@ def compensation(
     """
     sigma = covariances(splats.quats, splats.scales)
     total, seen = torch.zeros_like(splats.opacities), torch.zeros_like(splats.opacities)
-    step = max(1, len(cameras) // max_views)
-    for view in range(0, len(cameras), step):
+    for view in spread_views(len(cameras), max_views):
         points = to_camera(cameras, view, splats.means)
         depth = points[:, 2].clamp_min(NEAR)
         rotation = cameras.viewmats[view, :3, :3].to(sigma)
@@ -126,14 +125,16 @@ def bake(splats: Splats, cameras: Cameras, phi: Float[Tensor, " N"], variance_px
     )
 
 
-def anchor(splats: Splats, cameras: Cameras, phi: Float[Tensor, " N"], scale: float) -> Splats:
+def anchor(splats: Splats, cameras: Cameras, scale: float) -> Splats:
     """The best closed form for the splat's recipe, as plain Gaussians to be shown with `PIXEL_FILTER`.
 
     The finer pixel's own filter (1 / scale^2 of an LR pixel's area) is left to the viewer, so that the anchor tends to
-    the splat itself as the scale tends to 1.
+    the splat itself as the scale tends to 1. A Gaussian has one size for all views: the filter is taken at the mean of
+    their footprints.
     """
     own = training_filter(splats.recipe)
     kept = kept_share(splats.recipe) * own.eps2d * (1 - 1 / scale**2)
+    phi = footprints(cameras, splats.means, average=True)
     return bake(splats, cameras, phi, kept, keep_opacity=True)
 
 
@@ -153,7 +154,7 @@ def closed_forms(splats: Splats, cameras: Cameras, phi: Float[Tensor, " N"], sca
         scale: how much finer the render is, >= 1.
     """
     own = training_filter(splats.recipe)
-    start = anchor(splats, cameras, phi, scale)
+    start = anchor(splats, cameras, scale)
     forms = {
         "as_is": ClosedForm(splats, own),
         "classic_view": ClosedForm(splats, CLASSIC_VIEW),

@@ -45,6 +45,8 @@ class EnhanceConfig:
     """`vae`: the trained model; `anchor` and `split`: the closed forms."""
     score: str = DEFAULT_SCORE
     """Which Gaussians become two: random, size, self_gradient, speedy or block."""
+    tau: float = math.inf
+    """Infinite splits the best scores; else parents are drawn with p proportional to score^tau."""
     determinacy: bool = True
     """Measure how far the views determine each Gaussian (12 renders) and show it to the model."""
     samples: int = 0
@@ -136,7 +138,7 @@ def enhance(
         weights, report,
     )  # fmt: skip
     outside = splats.select(rest)
-    kept = anchor(outside, cameras, footprints(cameras, outside.means), scale)
+    kept = anchor(outside, cameras, scale)
     kept = _finished(kept, torch.full((len(rest),), OBSERVED), scale)
     edit = RowEdit(
         torch.cat([rest, rows[part.edit.parents]]),
@@ -156,7 +158,7 @@ def _enhance_rows(
     report: Reporter,
 ) -> Enhanced:
     phi = footprints(cameras, splats.means)
-    start = anchor(splats, cameras, phi, scale)
+    start = anchor(splats, cameras, scale)
     count = children_allowed(len(splats), config.budget)
     if config.method == "anchor" or scale == 1:
         return Enhanced(_finished(start, torch.full((len(start),), OBSERVED), scale), unchanged(len(start)))
@@ -189,7 +191,7 @@ def choose_parents(
     if count == 0 or count == len(splats):
         return torch.full((len(splats),), count > 0)
     scores = score(config.score, splats, cameras, phi, scale, seed=config.seed, known=known, report=report)
-    return choose(scores, count)
+    return choose(scores, count, config.tau, config.seed)
 
 
 def provenance(start: Splats, fine: Splats, edit: RowEdit) -> Float[Tensor, " M"]:

@@ -26,7 +26,7 @@ from scenes import random_splats, ring_cameras
 
 def tokens_of(splats: Splats, cameras: Cameras, lineage: Lineage | None = None) -> tuple[Tokens, Splats]:
     phi = footprints(cameras, splats.means)
-    start = anchor(splats, cameras, phi, 4.0)
+    start = anchor(splats, cameras, 4.0)
     return make_tokens(splats, start, phi, 4.0, lineage=lineage, known=curvature(splats, cameras)), start
 
 
@@ -110,7 +110,7 @@ def test_tokens_are_finite_for_any_count_and_lineage(count: int, ancestors: int)
 def test_truncation_hides_ancestors_and_determinacy_as_if_they_had_never_been_known() -> None:
     splats, cameras = random_splats(10), ring_cameras(2)
     phi = footprints(cameras, splats.means)
-    start = anchor(splats, cameras, phi, 4.0)
+    start = anchor(splats, cameras, 4.0)
     lineage = Lineage(tuple(Level(f, splats, torch.arange(10).flip(0)) for f in (4.0, 2.0)))
     whole = make_tokens(splats, start, phi, 4.0, lineage=lineage, known=curvature(splats, cameras))
     bare = make_tokens(splats, start, phi, 4.0)

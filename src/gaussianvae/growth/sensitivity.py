@@ -17,7 +17,7 @@ from gaussianvae.errors import GaussianVAEError
 from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.rasterize import rasterize, render
 from gaussianvae.rasterize.sensitivity import sensitivity
-from gaussianvae.scene.cameras import Cameras, resize
+from gaussianvae.scene.cameras import Cameras, resize, spread_views
 from gaussianvae.scene.imaging import reduce_image
 from gaussianvae.scene.rotations import quats_to_rotmats
 from gaussianvae.scene.splats import Splats
@@ -35,11 +35,6 @@ class Curvature:
     """Sum over pixels and channels of (dI / dG)^2, G the projected density (Speedy-Splat, 2412.00578)."""
     block: Float[Tensor, "N 6 6"]
     """Sum of J^T J over mean (its own axes, in standard deviations) and log-scales (PUP 3D-GS, 2406.10219)."""
-
-
-def spread_views(count: int, wanted: int) -> list[int]:
-    """At most `wanted` of `count` views, evenly spaced."""
-    return torch.linspace(0, count - 1, min(wanted, count)).round().long().tolist()
 
 
 def curvature(splats: Splats, cameras: Cameras, views: int = DEFAULT_VIEWS, report: Reporter = SILENT) -> Curvature:

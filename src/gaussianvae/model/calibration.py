@@ -19,6 +19,7 @@ from gaussianvae.model.weights import recipe_kind
 from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.rasterize import render
 from gaussianvae.rasterize.types import Filter
+from gaussianvae.scene.cameras import spread_views
 from gaussianvae.scene.imaging import psnr
 from gaussianvae.scene.splats import Splats
 
@@ -41,7 +42,7 @@ def judged_views(shard: Shard, most: int = 6) -> list[int]:
     """Some of the views that the LR fit never saw (any, where it saw all)."""
     unseen = torch.nonzero(~shard.seen)[:, 0]
     pool = unseen if len(unseen) else torch.arange(len(shard.seen))
-    return pool[torch.linspace(0, len(pool) - 1, min(most, len(pool))).round().long()].tolist()
+    return pool[spread_views(len(pool), most)].tolist()
 
 
 def mean_psnr(shard: Shard, splats: Splats, pixel: Filter, views: Sequence[int]) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 from gaussianvae.antialias import PIXEL_FILTER
 from gaussianvae.model.shards import Shard
 from gaussianvae.rasterize import rasterize, render
-from gaussianvae.scene.cameras import Cameras, resize
+from gaussianvae.scene.cameras import Cameras, resize, spread_views
 from gaussianvae.scene.imaging import reduce_image
 from gaussianvae.scene.splats import Splats
 
@@ -85,7 +85,7 @@ def window_unit(anchor: Splats, target: Target, scene: Unit) -> Unit:
 
 def measure_unit(shard: Shard, views: int = 8) -> Unit:
     """The anchor's errors at the shard's own scale, over some views."""
-    used = torch.linspace(0, len(shard.seen) - 1, min(views, len(shard.seen))).round().long().tolist()
+    used = spread_views(len(shard.seen), views)
     absolute, square = [], []
     with torch.no_grad():
         for view in used:

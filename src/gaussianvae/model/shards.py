@@ -61,7 +61,7 @@ class Shard:
 
     def anchor_at(self, scale: float) -> Splats:
         """The best closed form for a scale."""
-        return anchor(self.splats, self.cameras, self.phi, scale)
+        return anchor(self.splats, self.cameras, scale)
 
     @cached_property
     def anchor(self) -> Splats:

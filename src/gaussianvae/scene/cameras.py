@@ -69,6 +69,11 @@ class Cameras:
         return 0.5 * (self.Ks[:, 0, 0] + self.Ks[:, 1, 1])
 
 
+def spread_views(count: int, wanted: int) -> list[int]:
+    """At most `wanted` of `count` views, evenly spaced."""
+    return torch.linspace(0, count - 1, min(wanted, count)).round().long().tolist()
+
+
 def scaled_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
     """(width, height) brought down by `factor` (over 1: smaller) and rounded, at least one pixel."""
     return max(1, round(size[0] / factor)), max(1, round(size[1] / factor))
@@ -101,15 +106,18 @@ def project(
     return torch.stack([K[0, 0] * x / safe + K[0, 2], K[1, 1] * y / safe + K[1, 2]], -1), z
 
 
-def footprints(cameras: Cameras, means: Float[Tensor, "N 3"], margin: float = 0.15) -> Float[Tensor, " N"]:
+def footprints(
+    cameras: Cameras, means: Float[Tensor, "N 3"], margin: float = 0.15, average: bool = False
+) -> Float[Tensor, " N"]:
     """The size in world units of a pixel at each Gaussian: min over the views that see it of depth / focal.
 
     Mip-Splatting (2311.16493), 1 / nu of eq. 7. A view sees what is in front of it and within `margin` (a share of
     the image's size) of its borders; a Gaussian that none sees takes the min over the views it is in front of,
-    else the scene's largest footprint.
+    else the scene's largest footprint. With `average` the mean over the views that see it.
     """
-    infinite = torch.full((len(means),), torch.inf, dtype=means.dtype, device=means.device)
-    seen, before = infinite.clone(), infinite.clone()
+    zero = torch.zeros(len(means), dtype=means.dtype, device=means.device)
+    seen, before = torch.full_like(zero, torch.inf), torch.full_like(zero, torch.inf)
+    total, count = zero.clone(), zero.clone()
     for view in range(len(cameras)):
         pixels, depths = project(cameras, view, means)
         width, height = cameras.sizes[view]
@@ -117,9 +125,12 @@ def footprints(cameras: Cameras, means: Float[Tensor, "N 3"], margin: float = 0.
         in_front = depths > NEAR
         near_x = (pixels[:, 0] > -margin * width) & (pixels[:, 0] < (1 + margin) * width)
         near_y = (pixels[:, 1] > -margin * height) & (pixels[:, 1] < (1 + margin) * height)
-        seen = torch.where(in_front & near_x & near_y, torch.minimum(seen, size), seen)
+        sees = in_front & near_x & near_y
+        seen = torch.where(sees, torch.minimum(seen, size), seen)
         before = torch.where(in_front, torch.minimum(before, size), before)
+        total, count = total + torch.where(sees, size, zero), count + sees.to(count)
     result = torch.where(seen.isfinite(), seen, before)
     known = result.isfinite()
     largest = result[known].max() if known.any() else torch.ones((), dtype=means.dtype, device=means.device)
-    return torch.where(known, result, largest)
+    result = torch.where(known, result, largest)
+    return torch.where(count > 0, total / count.clamp_min(1), result) if average else result
