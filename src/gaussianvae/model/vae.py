@@ -14,6 +14,8 @@ from gaussianvae.model.residuals import Residuals
 from gaussianvae.model.tokens import SUMMARY, Tokens, truncated
 
 LOG_VARIANCE = (-6.0, 2.0)
+TEMPERATURE = 0.4
+"""Of draws at use: at 1, independent draws of neighbors cost 1.2 dB of LR consistency (benchmarks/latent.py)."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,10 @@ class Normal:
     mean: Float[Tensor, "N Z"]
     log_variance: Float[Tensor, "N Z"]
 
-    def draw(self, generator: torch.Generator | None = None) -> Tensor:
-        """One sample, differentiable in mean and variance."""
+    def draw(self, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
+        """One sample, differentiable in mean and variance; deviations are scaled by `temperature`."""
         noise = torch.randn(self.mean.shape, generator=generator).to(self.mean)
-        return self.mean + noise * (0.5 * self.log_variance).exp()
+        return self.mean + temperature * noise * (0.5 * self.log_variance).exp()
 
     def divergence(self, other: Normal) -> Float[Tensor, "N Z"]:
         """KL(self || other) of each latent number, nats."""
@@ -107,7 +109,7 @@ def predict(
     Args:
         model: trained.
         tokens: of N rows.
-        generator: draws from the prior where given; else its mean is decoded.
+        generator: draws from the prior (at `TEMPERATURE`) where given; else its mean is decoded.
         chunk: rows at a time.
     """
     parts = []
@@ -115,7 +117,7 @@ def predict(
         for start in range(0, len(tokens), chunk):
             hidden = model.encode(tokens.select(torch.arange(start, min(start + chunk, len(tokens)))))
             prior = model.prior(hidden)
-            parts.append(model.decode(hidden, prior.mean if generator is None else prior.draw(generator)))
+            parts.append(model.decode(hidden, prior.mean if generator is None else prior.draw(generator, TEMPERATURE)))
         if not parts:
             return model(tokens)
     return Residuals(torch.cat([p.geometry for p in parts]), torch.cat([p.appearance for p in parts]))
