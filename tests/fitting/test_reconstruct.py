@@ -99,6 +99,9 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, monkeypatch: pyt
         reconstruct(views, CONFIG, checkpoint=checkpoint, report=Stopper(10))
     with pytest.raises(GaussianVAEError, match="another run"):
         reconstruct(views, replace(CONFIG, seed=9), checkpoint=checkpoint)
+    other = replace(views, images=views.images.flip(0))
+    with pytest.raises(GaussianVAEError, match="another run"):
+        reconstruct(other, CONFIG, checkpoint=checkpoint)
     checkpoint.write_bytes(b"broken")
     with pytest.raises(GaussianVAEError, match="checkpoint"):
         reconstruct(views, CONFIG, checkpoint=checkpoint)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from gaussianvae.captures.blender import is_blender, read_blender
 from gaussianvae.captures.capture import Capture
-from gaussianvae.captures.views import Views, load_depths, load_views
+from gaussianvae.captures.views import Views, digest, load_depths, load_views
 from gaussianvae.errors import GaussianVAEError
 
-__all__ = ["Capture", "Views", "load_depths", "load_views", "read_capture"]
+__all__ = ["Capture", "Views", "digest", "load_depths", "load_views", "read_capture"]
 
 
 def read_capture(path: Path | str) -> Capture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import zipfile
 from collections.abc import Sequence
@@ -34,6 +35,14 @@ class Views:
     """Coverage, where the photos have it."""
     background: Float[Tensor, "3"]
     """What lies under transparent photos, RGB 0-1."""
+
+
+def digest(views: Views) -> str:
+    """A key of the photos' content: pixels, coverage, background and cameras."""
+    sha = hashlib.sha256(repr(views.cameras.sizes).encode())
+    for part in (views.images, views.alphas, views.background, views.cameras.viewmats, views.cameras.Ks):
+        sha.update(b"none" if part is None else part.contiguous().numpy().tobytes())
+    return sha.hexdigest()[:24]
 
 
 def load_views(

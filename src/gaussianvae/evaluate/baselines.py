@@ -14,7 +14,7 @@ import torch
 
 from gaussianvae import __version__, fitting
 from gaussianvae.antialias import CLASSIC_VIEW, PIXEL_FILTER, training_filter
-from gaussianvae.captures import Capture, Views, load_views
+from gaussianvae.captures import Capture, Views, digest, load_views
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.evaluate.protocol import Protocol
 from gaussianvae.evaluate.rows import Method
@@ -57,15 +57,14 @@ def make_case(
 
 
 def _fit_key(views: Views, config: ReconstructConfig) -> str:
-    """Content of everything that decides a fit: photos, cameras, config, and the code of `gaussianvae.fitting`."""
-    digest = hashlib.sha256()
-    for source in sorted(Path(fitting.__path__[0]).glob("*.py")):
-        digest.update(source.read_bytes())
-    digest.update(json.dumps([__version__, asdict(config), views.cameras.sizes], sort_keys=True).encode())
-    parts = [views.images, views.alphas, views.background, views.cameras.viewmats, views.cameras.Ks]
-    for part in parts:
-        digest.update(b"none" if part is None else part.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:24]
+    """Content of everything that decides a fit: photos, cameras, config, and the code that fits."""
+    package = Path(fitting.__path__[0]).parent
+    sources = [*(package / "fitting").glob("*.py"), *(package / "rasterize").rglob("*.py"), package / "scene/split.py"]
+    sha = hashlib.sha256()
+    for source in sorted(sources):
+        sha.update(source.read_bytes())
+    sha.update(json.dumps([__version__, asdict(config), digest(views)], sort_keys=True).encode())
+    return sha.hexdigest()[:24]
 
 
 def cached_fit(

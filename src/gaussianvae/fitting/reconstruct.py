@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from gaussianvae.captures import Views
+from gaussianvae.captures import Views, digest
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.fitting.parameters import Parameters, Rates
 from gaussianvae.fitting.run import Run, Stage, coarser, grow, measure_phi, record, take_step
@@ -147,9 +147,10 @@ def reconstruct(
     recipe = recipe_of(views, config, factor)
     stages = stages_of(views, config)
     run = start_run(views, config)
+    identity = json.dumps([asdict(config), digest(views)], sort_keys=True)
     if checkpoint is not None and checkpoint.exists():
-        load_checkpoint(run, checkpoint, config, recipe)
-    optimize(run, stages, config, recipe, checkpoint=checkpoint, report=report)
+        load_checkpoint(run, checkpoint, identity, recipe)
+    optimize(run, stages, config, recipe, checkpoint=checkpoint, identity=identity, report=report)
     finish(run, views)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
@@ -169,6 +170,7 @@ def optimize(
     recipe: Recipe,
     *,
     checkpoint: Path | None = None,
+    identity: str = "",
     report: Reporter = SILENT,
 ) -> None:
     """Take the run through its stages; a level is recorded at the end of each."""
@@ -183,19 +185,15 @@ def optimize(
                 run.losses.append(loss)
                 bar.advance(loss=f"{loss:.4f}", gaussians=str(len(run.parameters)))
                 if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    save_checkpoint(run, checkpoint, config, recipe)
+                    save_checkpoint(run, checkpoint, identity)
                     saved = time.monotonic()
             if len(run.recorder.lineage.levels) <= index:
                 measure_phi(run, stages[-1].views)
                 record(run, stage.factor, recipe, config.filter_3d)
 
 
-def _identity(config: ReconstructConfig, recipe: Recipe) -> str:
-    return json.dumps([asdict(config), asdict(recipe)], sort_keys=True)
-
-
-def save_checkpoint(run: Run, path: Path, config: ReconstructConfig, recipe: Recipe) -> None:
-    """Everything that the rest of the run depends on, as one safetensors file."""
+def save_checkpoint(run: Run, path: Path, identity: str) -> None:
+    """Everything that the rest of the run depends on; `identity` names its config and photos."""
     tensors = {f"parameters.{name}": value for name, value in run.parameters.tensors().items()}
     tensors |= {"phi": run.phi, "score": run.score, "losses": torch.tensor(run.losses, dtype=torch.float64)}
     levels = run.recorder.lineage.levels
@@ -204,21 +202,21 @@ def save_checkpoint(run: Run, path: Path, config: ReconstructConfig, recipe: Rec
         tensors |= state_tensors(level.state, f"level{index}")
     metadata = {
         "schema": CHECKPOINT,
-        "run": _identity(config, recipe),
+        "run": identity,
         "step": str(run.step),
         "factors": json.dumps([level.factor for level in levels]),
     }
     write_tensors(path, tensors, metadata)
 
 
-def load_checkpoint(run: Run, path: Path, config: ReconstructConfig, recipe: Recipe) -> None:
+def load_checkpoint(run: Run, path: Path, identity: str, recipe: Recipe) -> None:
     """Put a run where its checkpoint was.
 
     Raises:
         GaussianVAEError: the file is unreadable or belongs to a run with other photos or another config.
     """
     tensors, metadata = read_tensors(path, "checkpoint", CHECKPOINT)
-    if metadata.get("run") != _identity(config, recipe):
+    if metadata.get("run") != identity:
         raise GaussianVAEError(f"{path}: belongs to another run; remove it or use the run's own config")
     prefix = "parameters."
     run.parameters.load(
