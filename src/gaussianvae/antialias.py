@@ -48,8 +48,8 @@ UNEVEN_MIP, EVEN_MIP = 0.85, 0.35
 def guess_recipe(splats: Splats) -> Recipe:
     """The likely recipe of a splat that doesn't say: classic fits shrink many Gaussians far below what they could see.
 
-    The spread of the smallest standard deviations, ln(median / 10 % quantile), needs no unit: over 65 fits it was
-    0.05-0.35 with a 3D filter, 0.4-0.83 for mip fits without, and above 0.85 for classic ones.
+    The spread of the smallest standard deviations, ln(median / 10 % quantile), needs no unit; it is least with a 3D
+    filter, larger for mip fits without, and largest for classic ones. The bounds were read off some 65 of our own fits.
     """
     if len(splats) == 0:
         return splats.recipe

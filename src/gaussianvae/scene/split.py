@@ -71,8 +71,8 @@ def sharpen(
 ) -> Halves:
     """Split along the longest axis into halves that are smaller along every axis and as opaque as their parent.
 
-    Fits grown with it end 1.4 to 2.4 dB better than with `halve` (docs/method.md): a pair that keeps second moment and
-    peak is twice as transparent after every split and stays wide across.
+    Fits grown with it end 1.3 to 2.2 dB better than with `halve` (benchmarks/fits.py): a pair that keeps second
+    moment and peak is twice as transparent after every split and stays wide across.
     """
     halves = halve(quats, scales, opacities, distance)
     return Halves(halves.offsets, scales / SHRINK, opacities)
