@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from gaussianvae.captures import load_views, read_capture
+from gaussianvae.captures import Capture, Views, load_views, read_capture
 from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.enhance import EnhanceConfig, enhance
 from gaussianvae.evaluate import evaluate
 from gaussianvae.evaluate.baselines import cached_fit
 from gaussianvae.fitting.reconstruct import ReconstructConfig
 from gaussianvae.model.weights import Weights, read_weights, shipped_weights
+from gaussianvae.scene.splats import Splats
 from gaussianvae.synthesize import SynthesisConfig, synthesize_mesh
 
 TEST_PREFIXES = ("kh_", "pc_", "pyr_", "bab_")
@@ -47,11 +48,10 @@ def capture_of(name: str, path: Path, report: TerminalReporter) -> Path:
     return folder
 
 
-def judge(
-    name: str, path: Path, mode: str, scale: float, seed: int, weights: Weights, config: EnhanceConfig,
-    report: TerminalReporter,
-) -> dict[str, object]:  # fmt: skip
-    """One scene's figures."""
+def fit_of(
+    name: str, photos: Capture, mode: str, scale: float, seed: int, report: TerminalReporter
+) -> tuple[Splats, Views, float]:
+    """A scene's LR fit as this benchmark makes it, its photos at LR, and their factor."""
     lego = name == "lego"
     factor = max(8.0 if lego else 4.0, scale)
     fit = ReconstructConfig(
@@ -60,10 +60,18 @@ def judge(
         mode="classic" if mode == "classic" else "mip",
         seed=seed,
     )
-    photos = read_capture(capture_of(name, path, report))
     views = load_views(photos, photos.train, factor, report=report)
     splats = cached_fit(f"{name}-{mode}", views, fit, fit.pixel, factor, WORK / "fits", report).splats
-    splats = replace(splats, recipe=replace(splats.recipe, factor=factor))
+    return replace(splats, recipe=replace(splats.recipe, factor=factor)), views, factor
+
+
+def judge(
+    name: str, path: Path, mode: str, scale: float, seed: int, weights: Weights, config: EnhanceConfig,
+    report: TerminalReporter,
+) -> dict[str, object]:  # fmt: skip
+    """One scene's figures."""
+    photos = read_capture(capture_of(name, path, report))
+    splats, views, factor = fit_of(name, photos, mode, scale, seed, report)
     finer = {
         "enhanced": enhance(splats, scale, config, cameras=views.cameras, weights=weights, report=report).splats,
         "anchored": enhance(splats, scale, replace(config, method="anchor"), cameras=views.cameras).splats,

@@ -41,25 +41,6 @@ def training_filter(recipe: Recipe) -> Filter:
     return Filter(mode, recipe.eps2d if recipe.eps2d is not None else 0.3 if mode == "classic" else 0.1)
 
 
-UNEVEN_MIP, EVEN_MIP = 0.85, 0.35
-"""Bounds on the spread of a fit's smallest sizes (natural log, median minus 10 % quantile) in `guess_recipe`."""
-
-
-def guess_recipe(splats: Splats) -> Recipe:
-    """The likely recipe of a splat that doesn't say: classic fits shrink many Gaussians far below what they could see.
-
-    The spread of the smallest standard deviations, ln(median / 10 % quantile), needs no unit; it is least with a 3D
-    filter, larger for mip fits without, and largest for classic ones. The bounds were read off some 65 of our own fits.
-    """
-    if len(splats) == 0:
-        return splats.recipe
-    smallest = splats.scales.amin(1).clamp_min(1e-12).log().sort().values
-    spread = float(smallest[len(smallest) // 2] - smallest[len(smallest) // 10])
-    if spread > UNEVEN_MIP:
-        return replace(splats.recipe, mode="classic", eps2d=0.3, filter_3d=False)
-    return replace(splats.recipe, mode="mip", eps2d=0.1, filter_3d=spread < EVEN_MIP)
-
-
 def kept_share(recipe: Recipe) -> float:
     """Share of the LR pixel filter's variance that belongs into the anchor, opacity kept, at the mean footprint.
 

@@ -13,11 +13,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gaussianvae.antialias import PIXEL_FILTER, anchor, guess_recipe
+from gaussianvae.antialias import PIXEL_FILTER, anchor
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.growth.choice import children_allowed, choose
 from gaussianvae.growth.lineage import Lineage, check_lineage
 from gaussianvae.growth.sensitivity import DEFAULT_SCORE, Curvature, curvature, score
+from gaussianvae.guess import guess_recipe
 from gaussianvae.model.residuals import insert
 from gaussianvae.model.tokens import make_tokens
 from gaussianvae.model.vae import predict
@@ -104,7 +105,7 @@ def enhance(
         splats: N Gaussians of an LR fit, with what is known of its recipe.
         scale: 1 to 8, any real number.
         config: how.
-        cameras: its training cameras at LR (or an estimate of them, `scene.orbits`).
+        cameras: its training cameras at LR (or an estimate of them, `guess.estimate_cameras`).
         lineage: its coarser levels, where they are known.
         weights: a trained model; by default the one that comes with the package.
         report: receives progress.

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from gaussianvae.synthesize.factory import CONVERGED_STEPS, MAX_HR, draft
+from gaussianvae.synthesize.factory import CONVERGED_STEPS, MAX_HR, MIN_HR, draft
 
 
 def test_drafts_cover_what_is_asked_for() -> None:
     plans = [draft(seed) for seed in range(300)]
     assert {plan.fit.mode for plan in plans} == {"mip", "classic"}
     assert sum(plan.fit.steps == CONVERGED_STEPS for plan in plans) >= 150
-    assert min(plan.lr for plan in plans) == 64 and max(plan.lr for plan in plans) == 160
+    assert min(plan.lr for plan in plans) == 32 and max(plan.lr for plan in plans) == 160
     assert {2.0, 3.0, 4.0, 6.0, 8.0} == {plan.scale for plan in plans}
-    assert all(plan.lr * plan.scale <= MAX_HR for plan in plans)
+    assert all(MIN_HR <= plan.lr * plan.scale <= MAX_HR for plan in plans)
     counts = [plan.fit.max_gaussians for plan in plans]
     assert min(counts) >= 3000 and max(counts) <= 20_000
     assert draft(5) == draft(5)

@@ -15,9 +15,9 @@ from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.formats import cameras_beside, find_cameras, read_cameras, read_splats, write_cameras, write_splats
 from gaussianvae.growth.lineage import read_lineage
+from gaussianvae.guess import estimate_cameras
 from gaussianvae.model.weights import read_weights
 from gaussianvae.scene.cameras import Cameras, resize
-from gaussianvae.scene.orbits import estimate_cameras
 from gaussianvae.scene.splats import Splats
 
 

@@ -55,7 +55,7 @@ def evaluate(
     inputs = (splats, *files.values())
     given = read_splats(splats)
     finer = {name: read_splats(path) for name, path in files.items()}
-    photos = read_capture(capture)
+    photos = read_capture(capture, report)
     factor = factor if factor is not None else given.recipe.factor
     if factor is None:
         raise GaussianVAEError(f"{splats}: doesn't say at which factor it was trained; give --factor F")

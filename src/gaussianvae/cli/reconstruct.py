@@ -41,12 +41,12 @@ def reconstruct(
     if not factor >= 1:
         raise GaussianVAEError(f"the factor is {factor:g}; it counts down from the photos' own size and is at least 1")
     color = parse_background(background)
-    photos = read_capture(capture)
+    report = TerminalReporter()
+    photos = read_capture(capture, report)
     check_writable(output)
     check_writable(cameras_beside(output))
     if lineage is not None:
         check_writable(lineage)
-    report = TerminalReporter()
     views = load_views(photos, photos.train, factor, color, report=report)
     if checkpoint is None:
         checkpoint = output.with_name(f"{output.stem}.checkpoint.safetensors")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from math import floor
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,7 @@ from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.model.calibration import calibrate
 from gaussianvae.model.card import write_card, write_curves, write_panels
-from gaussianvae.model.shards import read_shard, shard_paths
+from gaussianvae.model.shards import read_shard, set_aside, shard_paths
 from gaussianvae.model.training import TrainConfig
 from gaussianvae.model.training import train as fit
 from gaussianvae.model.weights import Weights, recipe_kind, write_weights
@@ -49,12 +48,12 @@ def train(
     work = work or output.parent
     check_folder(work)
     report, config = TerminalReporter(), config or TrainConfig()
-    aside = {index for index in range(len(paths)) if floor((index + 1) * held_out) > floor(index * held_out)}
-    kept = [read_shard(path) for index, path in enumerate(paths) if index not in aside]
+    used, aside = set_aside(paths, held_out)
+    kept = [read_shard(path) for path in used]
     log = work / f"{output.stem}.log.jsonl"
     checkpoint = work / f"{output.stem}.checkpoint.safetensors"
     model = fit(kept, config, checkpoint=checkpoint, log=log, report=report)
-    others = [read_shard(paths[index]) for index in sorted(aside)]
+    others = [read_shard(path) for path in aside]
     calibration = calibrate(model, others, PIXEL_FILTER, report)
     for kind in {recipe_kind(shard.splats.recipe) for shard in kept} - set(calibration.steps):
         report.message(f"no held-out scene of kind {kind}: its step size is left at 1")

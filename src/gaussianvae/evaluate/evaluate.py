@@ -9,12 +9,13 @@ from importlib import metadata
 from pathlib import Path
 
 from gaussianvae import __version__
-from gaussianvae.antialias import CLASSIC_VIEW, PIXEL_FILTER, closed_forms, guess_recipe
+from gaussianvae.antialias import CLASSIC_VIEW, PIXEL_FILTER, closed_forms
 from gaussianvae.captures import Capture
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.evaluate.baselines import BASELINES, CACHE, check_names, make_baseline, make_case
 from gaussianvae.evaluate.protocol import Protocol, choose_protocol
 from gaussianvae.evaluate.rows import Method, Row, Truth, load_truth, measure
+from gaussianvae.guess import guess_recipe
 from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.scene.cameras import footprints, resize
 from gaussianvae.scene.splats import Splats

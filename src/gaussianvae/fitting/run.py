@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gaussianvae.captures import Views
+from gaussianvae.errors import GaussianVAEError
 from gaussianvae.fitting.parameters import Parameters, filter_variance
 from gaussianvae.growth.lineage import Recorder
 from gaussianvae.rasterize import Filter, rasterize
@@ -80,6 +81,8 @@ def grow(run: Run, views: Views, target: int) -> None:
     """Prune faint rows, then split those of largest score until there are `target` (never more than twice as many)."""
     raw = run.parameters.raw
     edit = keep(raw["logits"].detach().sigmoid() > FAINT)
+    if len(edit) == 0:
+        raise GaussianVAEError(f"after {run.step} steps every Gaussian had faded away: do the photos show anything?")
     score = edit.apply(run.score)
     rows = score.topk(max(0, min(target - len(edit), len(edit)))).indices
     kept = len(edit)

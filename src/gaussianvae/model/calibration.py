@@ -55,9 +55,11 @@ def mean_psnr(shard: Shard, splats: Splats, pixel: Filter, views: Sequence[int])
     return float(np.mean(values))
 
 
-def make_trial(model: LineageVAE, shard: Shard, budget: float = 1.5, parents: str = DEFAULT_SCORE) -> Trial:
-    """Predict once for a bare splat (no lineage), and measure every closed form."""
-    tokens = shard.tokens(with_lineage=False)
+def make_trial(
+    model: LineageVAE, shard: Shard, budget: float = 1.5, parents: str = DEFAULT_SCORE, with_lineage: bool = False
+) -> Trial:
+    """Predict once, by default for a bare splat (no lineage), and measure every closed form."""
+    tokens = shard.tokens(with_lineage=with_lineage)
     scores = score(parents, shard.splats, shard.cameras, shard.phi, shard.scale)
     chosen = choose(scores, children_allowed(len(shard.splats), budget))
     views = judged_views(shard)

@@ -39,9 +39,9 @@ class Residuals:
         """All corrections times one factor."""
         return Residuals(self.geometry * step, self.appearance * step)
 
-    def select(self, rows: Tensor) -> Residuals:
-        """Those of some rows."""
-        return Residuals(self.geometry[rows], self.appearance[rows])
+    def to_float32(self) -> Residuals:
+        """The same in single precision."""
+        return Residuals(self.geometry.float(), self.appearance.float())
 
 
 def shifted_odds(opacities: Tensor, shift: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -174,12 +175,26 @@ def read_shard(path: Path) -> Shard:
 
 
 def shard_paths(folder: Path) -> list[Path]:
-    """All shards of a folder, by name.
+    """All shards of a folder, by name; those of the manifest where the factory has written one.
 
     Raises:
         GaussianVAEError: there are none.
     """
     found = sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
+    manifest = folder / "manifest.json"
+    if manifest.exists():
+        # an earlier draft's shards may lie beside the present one's
+        named = {line["name"] for line in json.loads(manifest.read_text())}
+        found = [path for path in found if path.stem in named]
     if not found:
         raise GaussianVAEError(f"{folder}: holds no shards (*.safetensors); make some with `gaussianvae factory`")
     return found
+
+
+def set_aside(paths: Sequence[Path], share: float) -> tuple[list[Path], list[Path]]:
+    """Shards to train on, and evenly spread among them a share (0 up to, not including, 1) to be judged on."""
+    aside = [math.floor((index + 1) * share) > math.floor(index * share) for index in range(len(paths))]
+    return (
+        [path for path, out in zip(paths, aside, strict=True) if not out],
+        [path for path, out in zip(paths, aside, strict=True) if out],
+    )

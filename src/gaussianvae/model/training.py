@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gaussianvae.errors import GaussianVAEError
+from gaussianvae.files import replacing
 from gaussianvae.growth.choice import choose
 from gaussianvae.growth.sensitivity import score
 from gaussianvae.model.objective import Unit, draw, image_loss, make_target, measure_unit, window_unit
@@ -54,6 +55,8 @@ class TrainConfig:
     """Context from the nearest Gaussians."""
     curvature: bool = True
     """The Hessian's determinacy as an input (dropped in a quarter of the steps)."""
+    constant: bool = False
+    """One set of residuals for all Gaussians: what a network must beat."""
     max_ancestors: int = 2
     """Most ancestors shown; each step shows a random number of them."""
     views: int = 3
@@ -62,6 +65,8 @@ class TrainConfig:
     """Largest side of a training window in pixels."""
     clip: float = 1.0
     """Gradient norm is clipped here."""
+    bfloat16: bool = False
+    """The network's products in half precision: a third faster where the CPU has such instructions."""
     seed: int = 0
     """Seed of every random choice."""
 
@@ -152,13 +157,15 @@ def step_loss(
     # half of the steps split the largest, as a use will; the others teach every row both of its fates
     uniform = torch.rand(len(tokens), generator=noise)
     chosen = choose(scene.size if random.random() < 0.5 else uniform, count)
-    hidden = model.encode(tokens)
-    prior = model.prior(hidden)
-    posterior = model.posterior(hidden, shard.summary) if config.latent else prior
-    latents = (posterior.draw(noise), prior.mean) if config.latent else (prior.mean, prior.mean)
+    with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+        hidden = model.encode(tokens)
+        prior = model.prior(hidden)
+        posterior = model.posterior(hidden, shard.summary) if config.latent else prior
+        latents = (posterior.draw(noise), prior.mean) if config.latent else (prior.mean,)
+        decoded = [model.decode(hidden, latent) for latent in latents]
     losses = []
-    for latent in latents:
-        fine, _ = insert(start.anchor, model.decode(hidden, latent), tokens.frames, tokens.order, chosen)
+    for residuals in decoded:
+        fine, _ = insert(start.anchor, residuals.to_float32(), tokens.frames, tokens.order, chosen)
         total = torch.zeros(())
         for _ in range(config.views):
             target = make_target(shard, choose_view(scene, random), scale, config.crop, random)
@@ -168,10 +175,10 @@ def step_loss(
     divergence = (
         posterior.divergence(prior).mean(0).clamp_min(config.free_nats).sum() if config.latent else torch.zeros(())
     )
-    total = 0.5 * (losses[0] + losses[1]) + config.beta * divergence
+    total = (losses[0] + losses[-1]) / 2 + config.beta * divergence
     return total, {
         "posterior": float(losses[0].detach()),
-        "prior": float(losses[1].detach()),
+        "prior": float(losses[-1].detach()),
         "kl": float(divergence.detach()),
     }
 
@@ -196,16 +203,29 @@ def train(
     config = config or TrainConfig()
     if not shards:
         raise GaussianVAEError("no shards to train on")
-    scenes = prepare(shards, config, report)
-    model = untrained(ModelConfig(config.width, config.latent, config.neighbors, config.curvature), config.seed)
+    return train_on(prepare(shards, config, report), config, checkpoint=checkpoint, log=log, report=report)
+
+
+def train_on(
+    scenes: Sequence[Scene],
+    config: TrainConfig,
+    *,
+    checkpoint: Path | None = None,
+    log: Path | None = None,
+    report: Reporter = SILENT,
+) -> LineageVAE:
+    """Train a model on prepared scenes (`train` says what the arguments are)."""
+    shape = ModelConfig(config.width, config.latent, config.neighbors, config.curvature, config.constant)
+    model = untrained(shape, config.seed)
     standardize(model, scenes)
     adam = torch.optim.Adam(model.parameters(), config.rate, fused=True)
-    identity = json.dumps([asdict(config), [shard.name for shard in shards]], sort_keys=True)
+    identity = json.dumps([asdict(config), [scene.shard.name for scene in scenes]], sort_keys=True)
     step = load_checkpoint(checkpoint, model, adam, identity) if checkpoint is not None and checkpoint.exists() else 0
     if log is not None and log.exists():
         # a kill can leave lines of steps that the checkpoint doesn't know
         lines = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= step]
-        log.write_text("".join(f"{line}\n" for line in lines))
+        with replacing(log) as beside:
+            beside.write_text("".join(f"{line}\n" for line in lines))
     running: dict[str, float] = {}
     saved = time.monotonic()
     with report.bar("train", config.steps, step) as bar:

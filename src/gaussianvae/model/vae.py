@@ -30,6 +30,8 @@ class ModelConfig:
     """Pooled context from the nearest Gaussians."""
     curvature: bool = True
     """Whether the Hessian's determinacy was an input in training; else it is hidden at use, too."""
+    constant: bool = False
+    """Nothing of a Gaussian is seen: all get the same residuals (an ablation)."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class LineageVAE(nn.Module):
         if not self.config.curvature:
             tokens = truncated(tokens, tokens.ancestors.shape[1], keep_curvature=False)
         out: Tensor = self.encoder(tokens)
-        return out
+        return torch.zeros_like(out) if self.config.constant else out
 
     def prior(self, hidden: Tensor) -> Normal:
         """What is expected of each Gaussian's finer descendants."""
@@ -97,7 +99,7 @@ class LineageVAE(nn.Module):
 def _normal(net: nn.Module | None, inputs: Tensor) -> Normal:
     if net is None:
         return Normal(inputs[:, :0], inputs[:, :0])
-    mean, log_variance = net(inputs).chunk(2, 1)
+    mean, log_variance = net(inputs).float().chunk(2, 1)
     return Normal(mean, log_variance.clamp(*LOG_VARIANCE))
 
 

@@ -1,4 +1,4 @@
-"""Cameras on a circle around a splat, to look at it, or to stand in for the unknown ones that it was trained with."""
+"""Cameras on a circle around a splat, to look at it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gaussianvae.errors import GaussianVAEError
-from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.scene.cameras import Cameras
 from gaussianvae.scene.splats import Splats
 
 FIELD_OF_VIEW = math.radians(40)
-TYPICAL_SIZE_PX = 0.43
-"""What the estimate of an unknown image width rests on: the least standard deviation of a Gaussian, its 75 % quantile
-over Gaussians, in pixels of the training images. Measured 0.32 to 0.77 over eight fits (mip and classic, 64 to 200 px);
-of 60 such statistics it varied least."""
-FRAMING = 1.4
-"""How much tighter photos frame their object than `orbit` does (1.24 to 1.71 in four captures)."""
-ESTIMATED_ELEVATIONS = (-15.0, 15.0, 45.0)
-ESTIMATED_VIEWS = 36
 
 
 def robust_extent(points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "3"], float]:
@@ -97,43 +88,3 @@ def orbit(
         sizes=((size, size),) * count,
         names=tuple(f"orbit_{index:0{digits}d}" for index in range(count)),
     )
-
-
-def estimate_cameras(splats: Splats, width: int | None = None, report: Reporter = SILENT) -> Cameras:
-    """Stand-ins for the cameras that a splat was trained with: three circles around it, square images.
-
-    Args:
-        splats: N Gaussians.
-        width: of the training images in pixels; by default what the splat remembers, else estimated from the sizes of
-            its Gaussians.
-        report: receives the note that says what was estimated.
-
-    Raises:
-        GaussianVAEError: an empty splat, or a width below 1.
-    """
-    known, how = width, "given"
-    if known is None and splats.recipe.width is not None:
-        known, how = splats.recipe.width, "remembered"
-    if known is None:
-        known, how = _estimate_width(splats), "estimated; --trained-width sets it"
-    each = ESTIMATED_VIEWS // len(ESTIMATED_ELEVATIONS)
-    rings = [orbit(splats, each, known, elevation) for elevation in ESTIMATED_ELEVATIONS]
-    Ks = torch.cat([ring.Ks for ring in rings])
-    Ks[:, :2, :2] *= FRAMING
-    report.message(f"no training cameras known: circles around the splat stand in, image width {known} px ({how})")
-    return Cameras(
-        viewmats=torch.cat([ring.viewmats for ring in rings]),
-        Ks=Ks,
-        sizes=tuple(size for ring in rings for size in ring.sizes),
-    )
-
-
-def _estimate_width(splats: Splats) -> int:
-    if len(splats) == 0:
-        return 1  # which `orbit` refuses to look at
-    center, _ = robust_extent(splats.means)
-    distance = float((orbit(splats, 1, 1).positions[0] - center).norm())
-    least = float(splats.scales.amin(1).sort().values[round(0.75 * (len(splats) - 1))])
-    # what the image's width spans at the center, world units
-    span = 2 * distance * math.tan(FIELD_OF_VIEW / 2) / FRAMING
-    return min(max(round(TYPICAL_SIZE_PX * span / max(least, 1e-9)), 16), 4096)

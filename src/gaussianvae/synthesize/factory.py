@@ -43,8 +43,8 @@ MIN_PSNR = 20.0
 """A fit below this, at LR over its own photos, has failed and is dropped."""
 MESH_SEEDS = 100_000
 """Where the seeds of meshes begin, relative to the first procedural scene's."""
-MAX_HR = 512
-"""Largest HR image side."""
+MIN_HR, MAX_HR = 128, 512
+"""Smallest and largest HR image side."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,13 @@ class Draft:
 
 
 def draft(seed: int, mesh: str | None = None) -> Draft:
-    """The recipe of one scene: LR 64-160 px, factors 2-8, mip and classic, at least half converged."""
+    """The recipe of one scene: LR 32-160 px, factors 2-8, mip and classic, at least half converged."""
     random = np.random.default_rng([seed, 7])
-    lr = int(random.choice([64, 64, 64, 80, 96, 96, 128, 160]))
-    scales = [s for s in (2.0, 3.0, 4.0, 4.0, 4.0, 6.0, 8.0) if s * lr <= MAX_HR]
+    lr = int(random.choice([32, 48, 64, 64, 64, 64, 80, 96, 96, 128, 160]))
+    # the fewest pixels go with the largest factors: that is what such a splat is enlarged by
+    scales = [s for s in (2.0, 3.0, 4.0, 4.0, 4.0, 6.0, 8.0) if MIN_HR <= s * lr <= MAX_HR]
     scale = float(random.choice(scales))
-    mode = str(random.choice(["mip", "mip", "mip", "classic"]))
+    mode = str(random.choice(["mip", "mip", "mip", "classic", "classic"]))
     converged = random.random() < 0.6
     steps = CONVERGED_STEPS if converged else int(600 * 4 ** random.random())
     eps = 0.3 if mode == "classic" else float(random.choice([0.1, 0.1, 0.1, 1 / 12, 0.3]))

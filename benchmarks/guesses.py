@@ -1,0 +1,97 @@
+"""How well `gaussianvae.guess` tells what a splat doesn't say, and what a wrong guess costs.
+
+    python benchmarks/guesses.py SHARDS [--stripped] [--json FILE]
+
+Over all shards: how often mode and 3D filter are guessed right, the coefficients of `guess.PIXEL` fitted anew, and the
+deviation of ln(pixel) of fits left out. With --stripped also lego's own mip and classic fits (those of gain.py; needs
+GAUSSIANVAE_DATA), enhanced x4 with what they say and with all comments and cameras taken away: PSNR on the test views.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from gain import fit_of
+
+from gaussianvae.captures import read_capture
+from gaussianvae.cli.terminal import TerminalReporter
+from gaussianvae.enhance import enhance
+from gaussianvae.evaluate import evaluate
+from gaussianvae.guess import estimate_cameras, guess_recipe, pixel_features
+from gaussianvae.model.shards import read_shard, shard_paths
+from gaussianvae.scene.cameras import footprints
+from gaussianvae.scene.recipe import Recipe
+from gaussianvae.scene.splats import Splats
+
+
+def bare(splats: Splats) -> Splats:
+    """A splat that says nothing."""
+    return replace(splats, recipe=Recipe())
+
+
+def over_shards(folder: Path) -> dict[str, object]:
+    """Counts of right guesses, and the regression of ln(pixel / large size) with its error on fits left out."""
+    inputs: dict[str, list[list[float]]] = {"classic": [], "mip": []}
+    right = {"mode": 0, "filter_3d": 0}
+    paths = shard_paths(folder)
+    for path in paths:
+        shard = read_shard(path)
+        truth, guessed = shard.splats.recipe, guess_recipe(bare(shard.splats))
+        right["mode"] += guessed.mode == truth.mode
+        right["filter_3d"] += bool(guessed.filter_3d) == bool(truth.filter_3d)
+        large, features = pixel_features(shard.splats)
+        phi = float(footprints(shard.cameras, shard.splats.means, average=True).median())
+        inputs[str(truth.mode)].append([math.log(phi / large), 1.0, *features])
+    result: dict[str, object] = {"fits": len(paths), "right": right}
+    for mode, rows in inputs.items():
+        values = np.array(rows)
+        y, x = values[:, 0], values[:, 1:]
+        hat = x @ np.linalg.pinv(x)
+        left_out = (y - hat @ y) / (1 - np.diag(hat))
+        result[mode] = {
+            "coefficients": np.linalg.lstsq(x, y, rcond=None)[0].round(3).tolist(),
+            "deviation": round(float(left_out.std()), 3),
+            "fits": len(values),
+        }
+    return result
+
+
+def stripped(report: TerminalReporter) -> list[dict[str, object]]:
+    """Lego's fits with and without what they say."""
+    photos = read_capture(Path(os.environ["GAUSSIANVAE_DATA"]) / "captures" / "lego")
+    rows = []
+    for mode in ("mip", "classic"):
+        splats, views, factor = fit_of("lego", photos, mode, 4.0, 0, report)
+        silent = bare(splats)
+        finer = {
+            "commented": enhance(splats, 4.0, cameras=views.cameras, report=report).splats,
+            "stripped": enhance(silent, 4.0, cameras=estimate_cameras(silent, report=report), report=report).splats,
+        }
+        result = evaluate(splats, photos, factor, finer, report=report, scale=4.0)
+        known, unknown = (result.row(name).psnr for name in finer)
+        rows.append({"mode": mode, "commented": known, "stripped": unknown, "difference": unknown - known})
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shards", type=Path)
+    parser.add_argument("--stripped", action="store_true")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    result = over_shards(args.shards)
+    if args.stripped:
+        result["lego"] = stripped(TerminalReporter())
+    print(json.dumps(result, indent=1))
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

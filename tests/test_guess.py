@@ -1,0 +1,66 @@
+"""Guesses about a splat that doesn't say how it was trained: laws, and sizes drawn as the kinds of fits have them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gaussianvae.errors import GaussianVAEError
+from gaussianvae.guess import estimate_cameras, guess_pixel, guess_recipe
+from gaussianvae.progress import Silent
+from gaussianvae.scene.cameras import footprints
+from gaussianvae.scene.recipe import Recipe
+from scenes import random_splats
+
+
+class Listener(Silent):
+    """Keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@given(st.floats(0.1, 1e3), st.integers(0, 5))
+@settings(max_examples=20, deadline=None)
+def test_guesses_do_not_depend_on_the_unit(unit: float, seed: int) -> None:
+    splats = replace(random_splats(300, seed=seed), recipe=Recipe())
+    grown = replace(splats, means=unit * splats.means, scales=unit * splats.scales)
+    assert guess_recipe(grown) == guess_recipe(splats)
+    assert guess_pixel(grown) == pytest.approx(unit * guess_pixel(splats), rel=1e-3)
+    assert abs(estimate_cameras(grown).sizes[0][0] - estimate_cameras(splats).sizes[0][0]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("deviation", "mode", "filter_3d"), [(0.15, "mip", True), (0.5, "mip", False), (1.5, "classic", False)]
+)
+def test_the_more_uneven_the_sizes_the_less_they_were_filtered(deviation: float, mode: str, filter_3d: bool) -> None:
+    splats = random_splats(2000)
+    sizes = torch.exp(deviation * torch.randn(2000, 1, generator=torch.Generator().manual_seed(1)) - 4)
+    guessed = guess_recipe(replace(splats, scales=sizes.expand(-1, 3), recipe=Recipe()))
+    assert (guessed.mode, guessed.filter_3d) == (mode, filter_3d)
+
+
+def test_estimated_cameras_have_the_guessed_pixel() -> None:
+    splats = replace(random_splats(500), recipe=Recipe())
+    phi = footprints(estimate_cameras(splats), splats.means, average=True).median()
+    assert float(phi) == pytest.approx(guess_pixel(splats), rel=0.05)
+
+
+def test_what_is_known_of_the_width_is_not_estimated() -> None:
+    listener = Listener()
+    splats = replace(random_splats(50), recipe=Recipe(width=77))
+    assert set(estimate_cameras(splats, report=listener).sizes) == {(77, 77)}
+    assert set(estimate_cameras(splats, 55, listener).sizes) == {(55, 55)}
+    assert len(estimate_cameras(replace(splats, recipe=Recipe()), report=listener)) >= 12
+    assert [note.rsplit("(")[1][:5] for note in listener.notes] == ["remem", "given", "estim"]
+    with pytest.raises(GaussianVAEError, match="at least 1"):
+        estimate_cameras(splats, 0)
+    with pytest.raises(GaussianVAEError, match="no Gaussians"):
+        estimate_cameras(replace(splats, recipe=Recipe()).select(torch.arange(0)))
