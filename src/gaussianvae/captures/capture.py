@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from gaussianvae.captures.undistort import Lens
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.scene.cameras import Cameras
 
@@ -14,12 +18,26 @@ TEST_EVERY = 8
 
 
 @dataclass(frozen=True)
+class SparsePoints:
+    """P points that structure from motion found while it posed the photos."""
+
+    means: Float[Tensor, "P 3"]
+    """World frame of the cameras, float32."""
+    colors: Float[Tensor, "P 3"]
+    """RGB 0-1, float32."""
+    errors: Float[Tensor, " P"]
+    """Mean reprojection error in pixels of the photos that were posed, float32; -1 where it is unknown."""
+    track_lengths: Int[Tensor, " P"]
+    """How many photos show the point."""
+
+
+@dataclass(frozen=True)
 class Capture:
     """Posed photos at their native size; images are read when they are asked for."""
 
     folder: Path
     cameras: Cameras
-    """All views, native size."""
+    """All views, native size: pinholes, whatever the photos' lenses are."""
     image_paths: tuple[Path, ...]
     train: tuple[int, ...]
     """Views that a fit may use."""
@@ -29,6 +47,10 @@ class Capture:
     """Whether the photos are RGBA, to be composited over a background."""
     depth_paths: tuple[Path | None, ...]
     """True depth of a view, where it is known: float32 (H, W), along the optical axis, infinite where nothing is."""
+    lenses: tuple[Lens | None, ...] = ()
+    """What bends a view's photo (None: nothing), to be undone as it is loaded. Empty: none is bent."""
+    points: SparsePoints | None = None
+    """A sparse cloud, where the capture has one."""
 
     def __repr__(self) -> str:
         return f"Capture({self.folder}, {len(self.train)} train and {len(self.test)} test views, {self.cameras})"

@@ -1,4 +1,4 @@
-"""Photos in memory: composited first, then brought down by the exact area average, then rounded to 8 bits."""
+"""Photos in memory: composited, undistorted, brought down by the exact area average, rounded to 8 bits; in order."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gaussianvae.captures.capture import Capture
 from gaussianvae.captures.photos import decode
+from gaussianvae.captures.undistort import undistort
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.scene.cameras import Cameras, resize, scaled_size
@@ -53,7 +54,7 @@ def load_views(
     operator: Operator = "area",
     report: Reporter = SILENT,
 ) -> Views:
-    """Load some photos, reduced by `factor`.
+    """Load some photos, undistorted and reduced by `factor`.
 
     Args:
         capture: where from.
@@ -82,9 +83,15 @@ def load_views(
             if pixels.shape[:2] != (native[1], native[0]):
                 raise GaussianVAEError(f"{capture.image_paths[view]}: has changed its size since its header was read")
             if capture.has_alpha:
-                alphas.append(reduce_image(pixels[..., 3:], cameras.sizes[place], operator)[..., 0].clamp(0, 1))
-                pixels = composite(pixels, color)
-            images.append(round_to_8_bits(reduce_image(pixels, cameras.sizes[place], operator)))
+                # before any interpolation: colors under transparent pixels must not bleed
+                pixels = torch.cat([composite(pixels, color), pixels[..., 3:]], -1)
+            lens = capture.lenses[view] if capture.lenses else None
+            if lens is not None:
+                pixels = undistort(pixels, lens, capture.cameras.Ks[view])
+            small = reduce_image(pixels, cameras.sizes[place], operator)
+            if capture.has_alpha:
+                alphas.append(small[..., 3].clamp(0, 1))
+            images.append(round_to_8_bits(small[..., :3]))
             bar.advance()
     return Views(cameras, torch.stack(images), torch.stack(alphas) if alphas else None, color)
 
