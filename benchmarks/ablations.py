@@ -1,11 +1,11 @@
 """What each part of the model is worth: shorter trainings on the same scenes with one thing left out.
 
-    python benchmarks/ablations.py SHARDS [--steps 2750] [--variants NAME ...] [--json FILE]
+    python benchmarks/ablations.py SHARDS [--steps 3000] [--variants NAME ...] [--json FILE]
 
 Every variant trains on the scenes that `gaussianvae train` trains on and is judged on those that it holds out, at step
 size 1, budget 1.5: mean gain over the best closed form of each scene in dB, for the bare splat and with its lineage
-shown. Results are kept in runs/ablations by (config, scenes), so variants can be run one by one, or at once by several
-processes; the table holds all of those asked for that are known.
+shown. Results are kept in benchmarks/results/ablations by (config, scenes) and checkpoints in runs/ablations, so that
+variants can be run one by one and resumed; the table holds all of those asked for.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gaussianvae.model.shards import Shard, read_shard, set_aside, shard_paths
 from gaussianvae.model.training import TrainConfig, prepare, train_on
 from gaussianvae.model.vae import LineageVAE
 
-WORK = Path("runs/ablations")
+WORK, RESULTS = Path("runs/ablations"), Path("benchmarks/results/ablations")
 BASE = TrainConfig(bfloat16=True)
 VARIANTS = {
     "whole, seed 0": BASE,
@@ -68,12 +68,13 @@ def rows_of(known: dict[str, dict[str, list[float]]]) -> list[dict[str, object]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shards", type=Path)
-    parser.add_argument("--steps", type=int, default=2750)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--variants", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--held-out", type=float, default=0.1)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    WORK.mkdir(parents=True, exist_ok=True)
+    for folder in (WORK, RESULTS):
+        folder.mkdir(parents=True, exist_ok=True)
     report = TerminalReporter()
     used, aside = set_aside(shard_paths(args.shards), args.held_out)
     held = [read_shard(path) for path in aside]
@@ -82,7 +83,7 @@ def main() -> None:
     for name in args.variants:
         config = replace(VARIANTS[name], steps=args.steps)
         key = hashlib.sha256(json.dumps([asdict(config), [path.name for path in [*used, *aside]]]).encode()).hexdigest()
-        file = WORK / f"{key[:16]}.json"
+        file = RESULTS / f"{key[:16]}.json"
         if not file.exists():
             scenes = scenes or prepare([read_shard(path) for path in used], BASE, report)
             checkpoint = WORK / f"{key[:16]}.checkpoint.safetensors"

@@ -70,7 +70,8 @@ def noisy_model(latent: int = 4) -> LineageVAE:
 
 
 def test_moving_turning_and_scaling_the_world_moves_the_result_alike() -> None:
-    splats, cameras = random_splats(300), ring_cameras(4)
+    count = 3000
+    splats, cameras = random_splats(count), ring_cameras(4)
     rotation = quats_to_rotmats(random_quats(1, torch.Generator().manual_seed(5)))[0]
     shift, scale = torch.tensor([0.3, -2.0, 0.7]), 1.7
     moved = transform(splats, rotation, shift, scale)
@@ -83,13 +84,14 @@ def test_moving_turning_and_scaling_the_world_moves_the_result_alike() -> None:
     results = []
     for s, c in ((splats, cameras), (moved, turned)):
         tokens, start = tokens_of(s, c)
-        results.append(insert(start, predict(model, tokens), tokens.frames, tokens.order, torch.ones(300) > 0)[0])
+        results.append(insert(start, predict(model, tokens), tokens.frames, tokens.order, torch.ones(count) > 0)[0])
     expected = transform(results[0], rotation, shift, scale)
-    near = (results[1].means - expected.means).norm(dim=1) < 1e-3
+    # what is left are near ties: of neighbors, of axes, of the sides of a slope
+    near = (results[1].means - expected.means).norm(dim=1) < 1e-4
     a, b = covariances(results[1].quats, results[1].scales), covariances(expected.quats, expected.scales)
-    near &= (a - b).flatten(1).norm(dim=1) < 1e-2 * b.flatten(1).norm(dim=1)
-    near &= (results[1].opacities - expected.opacities).abs() < 1e-3
-    assert float(near.float().mean()) >= 0.99
+    near &= (a - b).flatten(1).norm(dim=1) < 1e-3 * b.flatten(1).norm(dim=1)
+    near &= (results[1].opacities - expected.opacities).abs() < 1e-4
+    assert float(near.float().mean()) >= 0.999
 
 
 @settings(max_examples=20)

@@ -59,7 +59,10 @@ def make_case(
 def _fit_key(views: Views, config: ReconstructConfig) -> str:
     """Content of everything that decides a fit: photos, cameras, config, and the code that fits."""
     package = Path(fitting.__path__[0]).parent
-    sources = [*(package / "fitting").glob("*.py"), *(package / "rasterize").rglob("*.py"), package / "scene/split.py"]
+    fitted_by = [
+        package / "fitting" / f"{name}.py" for name in ("__init__", "parameters", "reconstruct", "run", "start")
+    ]
+    sources = [*fitted_by, *(package / "rasterize").rglob("*.py"), package / "scene/split.py"]
     sha = hashlib.sha256()
     for source in sorted(sources):
         sha.update(source.read_bytes())

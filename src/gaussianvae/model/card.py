@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from gaussianvae.antialias import PIXEL_FILTER
+from gaussianvae.charts import line_chart
 from gaussianvae.files import replacing
 from gaussianvae.model.calibration import Calibration, judged_views, make_trial
 from gaussianvae.model.residuals import insert
@@ -21,38 +22,13 @@ from gaussianvae.model.vae import LineageVAE
 from gaussianvae.model.weights import recipe_kind
 from gaussianvae.rasterize import render
 
-COLORS = {"posterior": "#1b7f5c", "prior": "#2456a6"}
-_WIDTH, _HEIGHT, _MARGIN = 640, 300, 46
-
 
 def write_curves(log: Path, path: Path) -> None:
     """The running losses of a training log (JSON lines) as an SVG: 1 is the anchor's own error."""
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    steps = [line["step"] for line in lines]
-    values = [line[name] for line in lines for name in COLORS]
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    last = max(steps, default=1)
-
-    def x(step: float) -> float:
-        return _MARGIN + (_WIDTH - _MARGIN - 10) * step / last
-
-    def y(value: float) -> float:
-        return 10 + (_HEIGHT - _MARGIN) * (high - value) / max(high - low, 1e-9)
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" '
-        'font-size="12"><rect width="100%" height="100%" fill="white"/>'
-    ]
-    for value in np.linspace(low, high, 5):
-        parts.append(f'<line x1="{_MARGIN}" x2="{_WIDTH - 10}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="#ddd"/>')
-        parts.append(f'<text x="4" y="{y(value) + 4:.1f}">{value:.3f}</text>')
-    for place, (name, color) in enumerate(COLORS.items()):
-        points = " ".join(f"{x(line['step']):.1f},{y(line[name]):.1f}" for line in lines)
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="1.5"/>')
-        parts.append(f'<text x="{_WIDTH - 110}" y="{24 + 16 * place}" fill="{color}">{name}</text>')
-    parts.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 6}">step (of {last})</text></svg>')
+    curves = {name: [(line["step"], line[name]) for line in lines] for name in ("posterior", "prior")}
     with replacing(path) as beside:
-        beside.write_text("\n".join(parts))
+        beside.write_text(line_chart(curves, "step", "loss"))
 
 
 def write_panels(model: LineageVAE, shards: Sequence[Shard], steps: dict[str, float], path: Path) -> None:

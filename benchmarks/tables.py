@@ -1,0 +1,156 @@
+"""Write the results tables of README.md and docs/method.md from benchmarks/results, and the plot of gain over scale.
+
+    python benchmarks/tables.py
+
+A table stands between `<!-- NAME -->` and `<!-- /NAME -->`; everything between them is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gaussianvae.charts import line_chart
+from gaussianvae.files import replacing
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PLOT = ROOT / "docs" / "images" / "gain_over_scale.svg"
+
+
+def load(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def gain() -> str:
+    """Means over the meshes, and lego, for mip and classic fits."""
+    names = (
+        "13 meshes, mean", "worst mesh", "meshes made worse", "SSIM, mean", "as most viewers show it, over the anchor",
+        "depth error, relative to the best closed form's", "lego, mean of its fits", "lego, each fit", "lego, SSIM",
+    )  # fmt: skip
+    columns = []
+    for mode in ("mip", "classic"):
+        rows = load(f"gain_{mode}")["rows"]
+        meshes = [row for row in rows if row["scene"] != "lego"]
+        lego = [row for row in rows if row["scene"] == "lego"] if mode == "classic" else load("gain_mip_lego")["rows"]
+        gains = [row["gain"] for row in meshes]
+        depth = sum(row["depth_error"] for row in meshes) / sum(row["best_closed_depth_error"] for row in meshes)
+        columns.append(
+            [
+                f"**{np.mean(gains):+.2f} dB**",
+                f"{min(gains):+.2f} dB",
+                f"{sum(value < 0 for value in gains)}",
+                f"{np.mean([row['gain_ssim'] for row in meshes]):+.4f}",
+                f"{np.mean([row['classic_view_gain'] for row in meshes]):+.2f} dB",
+                f"{100 * (depth - 1):+.0f} %",
+                f"**{np.mean([row['gain'] for row in lego]):+.2f} dB**",
+                ", ".join(f"{row['gain']:+.2f}" for row in lego),
+                f"{np.mean([row['gain_ssim'] for row in lego]):+.4f}",
+            ]
+        )
+    return table(["", "mip fits", "classic 3DGS fits"], list(zip(names, *columns, strict=True)))
+
+
+def scales() -> str:
+    """Gain by scale and scene; draws the plot, too."""
+    tables = [json.loads(path.read_text()) for path in RESULTS.glob("gain_mip_x*.json")]
+    scenes = sorted({row["scene"] for one in tables for row in one["rows"]})
+    tables = sorted([*tables, load("gain_mip")], key=lambda one: one["scale"])
+    gains = {one["scale"]: {row["scene"]: row["gain"] for row in one["rows"]} for one in tables}
+    lines = {scene: [(scale, row[scene]) for scale, row in gains.items()] for scene in scenes}
+    with replacing(PLOT) as beside:
+        beside.write_text(line_chart(lines, "scale", "gain, dB", marks=True))
+    rows = [[f"{scale:g}", *(f"{row[scene]:+.2f}" for scene in scenes)] for scale, row in gains.items()]
+    return table(["scale", *scenes], rows)
+
+
+def time() -> str:
+    """Wall time and memory by count."""
+    rows = [
+        [f"{r['num_gaussians']:,}", f"{r['model_seconds']:.2f} s", f"{r['all_seconds']:.1f} s", f"{r['peak_mb']} MB"]
+        for r in load("enhance")["rows"]
+    ]
+    return table(["Gaussians", "model", "all", "peak memory"], rows)
+
+
+def scores() -> str:
+    """Every score at both budgets."""
+    rows = [
+        [r["choice"], f"{r['gain']:+.3f}", f"{r['over_random']:+.3f}", f"{r['standard_error']:.3f}"]
+        for r in load("scores")
+    ]
+    return table(["choice", "gain, dB", "over `random`", "standard error"], rows)
+
+
+def latent() -> str:
+    """The means over the held-out scenes."""
+    mean = load("latent")["mean"]
+    rows = [
+        ["PSNR at HR from the posterior's mean, relative to the prior's", f"{mean['posterior_over_prior']:+.2f} dB"],
+        ["two draws differ by, RMS of 255", f"{mean['draw_rms']:.1f}"],
+        ["a draw's LR consistency, relative to the mean's", f"{mean['draw_lr']:+.2f} dB"],
+        ["a draw's PSNR at HR, relative to the mean's", f"{mean['draw_psnr']:+.2f} dB"],
+        ["rank correlation of a Gaussian's error with the spread of its draws", f"{mean['rank_spread']:+.2f}"],
+        ["and with its projected area", f"{mean['rank_area']:+.2f}"],
+    ]  # fmt: skip
+    return table(["", ""], rows)
+
+
+def ablations() -> str:
+    """What each part is worth."""
+    result = load("ablations")
+    rows = [
+        [
+            r["variant"], f"{r['gain_bare']:+.3f}", f"{r['gain_lineage']:+.3f}",
+            f"{r['to_whole']:+.3f} (s.e. {r['standard_error']:.3f})" if "to_whole" in r else "",
+        ]
+        for r in result["rows"]
+    ]  # fmt: skip
+    return table(["variant", "gain, bare splat", "gain, lineage shown", "bare, to `whole` of its seed"], rows)
+
+
+def guesses() -> str:
+    """What stripping a splat of all it says costs."""
+    result = load("guesses")
+    rows = [
+        [row["mode"], f"{row['commented']:.2f}", f"{row['stripped']:.2f}", f"{row['difference']:+.2f}"]
+        for row in result["lego"]
+    ]
+    counts = result["right"]
+    text = table(["lego", "PSNR, commented", "stripped", "difference, dB"], rows)
+    return (
+        f"{text}\n\nOf {result['fits']} fits the mode is guessed right in {counts['mode']}, the 3D filter in "
+        f"{counts['filter_3d']}; ln(pixel) is off by {result['classic']['deviation']:.2f} (classic) and "
+        f"{result['mip']['deviation']:.2f} (mip), standard deviation over fits left out."
+    )
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "gain": gain, "scales": scales, "time": time, "scores": scores, "latent": latent, "ablations": ablations,
+    "guesses": guesses,
+}  # fmt: skip
+
+
+def main() -> None:
+    for path in (ROOT / "README.md", ROOT / "docs" / "method.md"):
+        text = path.read_text()
+        for name in re.findall(r"<!-- (\w+) -->", text):
+            body = f"<!-- {name} -->\n\n{TABLES[name]()}\n\n<!-- /{name} -->"
+            text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, body=body: body, text, flags=re.S)
+        with replacing(path) as beside:
+            beside.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
