@@ -61,7 +61,7 @@ docs: setup ## build the documentation into site/
 
 weights: setup ## re-make the shipped weights from nothing (hours: scenes, fits, training; resumes)
 	$(BIN)/gaussianvae factory -o $(SHARDS) $(if $(MESHES),--meshes $(MESHES))
-	$(BIN)/gaussianvae train $(SHARDS) -o $(WEIGHTS) --work runs/training
+	$(BIN)/gaussianvae train $(SHARDS) -o $(WEIGHTS) --work runs/training --bfloat16
 
 clean: ## remove what can be made again, but for the environment and runs/
 	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from gaussianvae.antialias import PIXEL_FILTER
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.growth.lineage import Level, Lineage
 from gaussianvae.model import training
-from gaussianvae.model.calibration import calibrate
+from gaussianvae.model.calibration import calibrate, smallest_good
 from gaussianvae.model.card import write_card, write_curves, write_panels
 from gaussianvae.model.shards import Shard, read_shard, shard_paths, write_shard
 from gaussianvae.model.training import TrainConfig, prepare, step_loss, train
@@ -138,3 +139,11 @@ def test_the_fits_themselves_are_judged_with_their_closed_forms(tmp_path: Path) 
     shard = tiny_shard(tmp_path)
     assert isinstance(shard.anchor, Splats) and len(shard.anchor) == 60
     assert shard.curvature.block.shape == (60, 6, 6) and shard.summary.shape == (60, 16)
+
+
+def test_the_smallest_step_that_is_not_measurably_worse_is_taken() -> None:
+    noisy = np.array([[0.0, 1.0, 1.3], [0.0, 1.1, 0.9], [0.0, 0.9, 1.0]])  # the last column is best by noise alone
+    clear = np.array([[0.0, 1.0, 1.2], [0.0, 1.0, 1.3], [0.0, 1.0, 1.2]])
+    assert smallest_good(noisy) == 1
+    assert smallest_good(clear) == 2
+    assert smallest_good(clear[:1]) == 2

@@ -55,6 +55,8 @@ class FactoryConfig:
     """Procedural scenes, one a seed."""
     seed: int = 300_000
     """The first scene's seed; meshes are numbered from 100,000 above it."""
+    mesh_drafts: int = 1
+    """Scenes made of each mesh, each with a seed of its own; the drafts of one round follow 100,000 after the last."""
     workers: int = 2
     """Worker processes, one thread each."""
     views: int = 40
@@ -206,14 +208,18 @@ def run_factory(
         the manifest's lines: name, LR PSNR, Gaussians, plan, and why a scene was dropped.
     """
     config = config or FactoryConfig()
-    if config.workers < 1 or config.count < 0:
+    if config.workers < 1 or config.count < 0 or config.mesh_drafts < 0:
         raise GaussianVAEError(f"{config.count} scenes by {config.workers} workers can't be made")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GaussianVAEError(f"{folder}: can't be made ({error.strerror})") from error
     plans = [draft(config.seed + index) for index in range(config.count)]
-    plans += [draft(config.seed + MESH_SEEDS + index, str(mesh)) for index, mesh in enumerate(sorted(meshes))]
+    plans += [
+        draft(config.seed + turn * MESH_SEEDS + index, str(mesh))
+        for turn in range(1, config.mesh_drafts + 1)
+        for index, mesh in enumerate(sorted(meshes))
+    ]
     lines: dict[str, dict[str, object]] = {}
     # spawned, not forked: the parent's threads must not be copied into the workers
     import multiprocessing
