@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gaussianvae.errors import GaussianVAEError
-from gaussianvae.guess import estimate_cameras, guess_pixel, guess_recipe
+from gaussianvae.guess import SPACING_FINE, estimate_cameras, guess_pixel, guess_recipe, spacing
 from gaussianvae.progress import Silent
 from gaussianvae.scene.cameras import footprints
 from gaussianvae.scene.recipe import Recipe
@@ -64,3 +64,21 @@ def test_what_is_known_of_the_width_is_not_estimated() -> None:
         estimate_cameras(splats, 0)
     with pytest.raises(GaussianVAEError, match="no Gaussians"):
         estimate_cameras(replace(splats, recipe=Recipe()).select(torch.arange(0)))
+
+
+def test_a_pixel_far_larger_than_the_spacing_is_not_believed() -> None:
+    # many faint Gaussians of very uneven sizes, as the field's own splats have: their sizes alone would say "blurred"
+    splats = replace(random_splats(4000), recipe=Recipe())
+    wide = replace(splats, scales=5 * splats.scales)
+    assert guess_pixel(wide) < guess_pixel(splats) < spacing(splats)
+    assert guess_pixel(wide) == pytest.approx(SPACING_FINE * spacing(splats))
+
+
+def test_spacing_is_that_of_a_grid() -> None:
+    steps = torch.arange(12.0)
+    grid = torch.cartesian_prod(steps, steps, steps)
+    splats = random_splats(len(grid))
+    splats = replace(splats, means=grid, opacities=torch.full((len(grid),), 0.9))
+    # inside a grid six neighbors are one step away, the next twelve the square root of two
+    assert spacing(splats) == pytest.approx(2**0.5)
+    assert spacing(splats.select(torch.arange(8))) == 0

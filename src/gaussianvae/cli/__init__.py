@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "reconstruct": "Fit a splat to the photos of a capture, with its lineage.",
     "enhance": "Make a splat finer: predict and refine Gaussians.",
+    "refine": "Make a splat finer by its low-resolution photos.",
     "evaluate": "Judge a splat, and finer ones made from it, at a finer resolution.",
     "render": "Render a splat from a capture's cameras or from an orbit.",
     "info": "Say what is in a splat file or a capture.",

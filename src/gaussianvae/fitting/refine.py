@@ -1,0 +1,355 @@
+"""Splat + low-resolution photos -> finer splat: no finer image is needed, the photos' sub-pixel differences hold it.
+
+The splat is rendered at the finer resolution, the render is brought down as the camera did, and compared there with the
+photo. Nothing is random but the order of the views, a function of (seed, epoch): a run resumes as if it had never
+stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gaussianvae.antialias import PIXEL_FILTER
+from gaussianvae.captures import Views, digest
+from gaussianvae.errors import GaussianVAEError
+from gaussianvae.fitting.holdout import Figure, check_match, hold_out, measure, select_views
+from gaussianvae.fitting.parameters import Activated, Rates, filter_variance, raw_parameters
+from gaussianvae.fitting.refinement import (
+    RATES,
+    Check,
+    Run,
+    State,
+    SteppedParameters,
+    best_check,
+    load_checkpoint,
+    save_checkpoint,
+)
+from gaussianvae.fitting.run import SSIM_WEIGHT, view_of_step
+from gaussianvae.growth.choice import choose
+from gaussianvae.progress import SILENT, Reporter
+from gaussianvae.rasterize import rasterize
+from gaussianvae.rasterize.losses import l1_ssim
+from gaussianvae.scene.cameras import Cameras, footprints, resize
+from gaussianvae.scene.edits import RowEdit, append_children, keep, unchanged
+from gaussianvae.scene.imaging import Operator, reduce_image
+from gaussianvae.scene.recipe import Recipe
+from gaussianvae.scene.splats import Splats, state_tensors
+from gaussianvae.scene.split import halve
+
+MAX_SCALE = 8.0
+EVERY = 250
+"""Steps between two looks at the held-out photos, and between two growths."""
+GROWTH_END = 0.7
+"""Rows are split until this share of the run."""
+GROWTH_SHARE = 0.12
+"""Of the rows that one growth may split."""
+FAINT = 0.005
+"""Gaussians of less opacity are pruned."""
+THINNEST = 0.03
+"""The smallest standard deviation to start from, in fine pixels: thinner ones the filter would hide for good."""
+PATIENCE, WORTH = 3, 0.02
+"""After the last growth, so many looks without that gain (dB) end the run."""
+CHECKPOINT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """How a splat is refined by photos."""
+
+    budget: float = 4.0
+    """Most Gaussians out per Gaussian in, at least 1."""
+    steps: int = 6000
+    """Most optimizer steps, one photo each; growth and step sizes are spread over them."""
+    minutes: float | None = None
+    """Most minutes, those before an interruption counted; growth and step sizes are spread over them where they end
+    before the steps do. A run that the clock ends can't be repeated exactly."""
+    operator: Operator = "area"
+    """How the photos were brought down: `area`, or `bicubic` (antialiased)."""
+    sh_degree: int = 3
+    """Degree that the view-dependent color is raised to, 0-3; a higher one is kept."""
+    filter_3d: bool = True
+    """Mip-Splatting's 3D filter at the fine pixel's footprint while refining; it is part of the result."""
+    held_out: float = 0.125
+    """Share of the photos that judge and are never learned from, above 0 and at most 0.5; at least 2 photos."""
+    seed: int = 0
+    """Seed of every random choice."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.budget < math.inf:
+            raise GaussianVAEError(f"the budget is {self.budget:g}; it is at least 1 Gaussian out per Gaussian in")
+        if self.steps < 1:
+            raise GaussianVAEError(f"{self.steps} steps; at least 1 is needed")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise GaussianVAEError(f"{self.minutes:g} minutes; give a time above 0")
+        if not 0 <= self.sh_degree <= 3:
+            raise GaussianVAEError(f"sh_degree is {self.sh_degree}; allowed are 0 to 3")
+        if not 0 < self.held_out <= 0.5:
+            raise GaussianVAEError(f"held_out is {self.held_out:g}; it is a share above 0 and at most 0.5")
+
+
+@dataclass(frozen=True)
+class Refined:
+    """The refined splat."""
+
+    splats: Splats
+    edit: RowEdit
+    """Which rows of the start its rows descend from."""
+    before: Figure
+    """The start's figure on the held-out photos."""
+    after: Figure
+    """The result's; never less in `decibels`."""
+    checks: tuple[Check, ...]
+    steps: int
+    """Steps taken; the result may be an earlier state."""
+
+
+def progress_of(run: Run, config: RefineConfig) -> float:
+    """Share of the run that is over, 0-1."""
+    share = run.step / config.steps
+    return min(1.0, share if config.minutes is None else max(share, run.seconds / (60 * config.minutes)))
+
+
+def max_rows(splats: Splats, config: RefineConfig) -> int:
+    """The budget in Gaussians."""
+    # 1.15 * 100 is 114.99999999999999 in floating point, and 115 to everybody
+    return math.floor(config.budget * len(splats) + 1e-9)
+
+
+def sub_pixel_loss(
+    out: Activated, fine: Cameras, view: int, photo: Float[Tensor, "h w 3"], background: Tensor, operator: Operator
+) -> Float[Tensor, ""]:
+    """0.8 L1 + 0.2 (1 - SSIM) between a photo and the fine render brought down to it.
+
+    Args:
+        out: the Gaussians, shown with `PIXEL_FILTER`.
+        fine: cameras at the finer resolution.
+        view: which of them.
+        photo: 0-1, no larger than the fine image along either axis.
+        background: RGB 0-1.
+        operator: what brings the render down.
+    """
+    image = rasterize(
+        out.means, out.quats, out.scales, out.opacities, out.sh, fine.viewmats[view], fine.Ks[view], fine.sizes[view],
+        filter=PIXEL_FILTER, background=background,
+    ).rgb  # fmt: skip
+    return l1_ssim(reduce_image(image, (photo.shape[1], photo.shape[0]), operator), photo, SSIM_WEIGHT)
+
+
+def refine(
+    splats: Splats,
+    views: Views,
+    scale: float,
+    config: RefineConfig | None = None,
+    *,
+    start: Splats | None = None,
+    rates: Rates = RATES,
+    factor: float | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    report: Reporter = SILENT,
+) -> Refined:
+    """Optimize a splat at a finer resolution such that its renders, brought down, match the photos.
+
+    Args:
+        splats: N Gaussians; the budget counts them.
+        views: at least 4 photos with their cameras; some are held out (`RefineConfig.held_out`).
+        scale: how much finer than the photos, 1 to 8, any real number.
+        config: how.
+        start: where to begin, in Gaussians for `PIXEL_FILTER` at the finer resolution; `splats` itself by default.
+        rates: step sizes.
+        factor: reduction of the capture's photos that `views` holds, remembered in the recipe.
+        checkpoint: file written every minute and removed at the end.
+        resume: go on from the checkpoint if it is there; without, one that is there is an error.
+        report: receives progress.
+
+    Returns:
+        at most floor(budget N) plain Gaussians for `PIXEL_FILTER` at the finer resolution: the best state, by the
+        held-out photos, of all that were looked at, the start among them.
+
+    Raises:
+        GaussianVAEError: scale, budget or number of photos out of range, nothing to refine, photos that show something
+            else, a checkpoint of another run.
+    """
+    config = config or RefineConfig()
+    start = splats if start is None else start
+    if not 1 <= scale <= MAX_SCALE:
+        raise GaussianVAEError(f"the scale is {scale:g}; allowed are 1 to {MAX_SCALE:g}")
+    if len(splats) == 0 or len(start) == 0:
+        raise GaussianVAEError("the splat holds no Gaussians; there is nothing to refine")
+    if len(start) > max_rows(splats, config):
+        raise GaussianVAEError(
+            f"the start has {len(start)} Gaussians, more than the budget of {config.budget:g} times {len(splats)} "
+            "allows; raise the budget or choose another start"
+        )
+    if checkpoint is not None and checkpoint.exists() and not resume:
+        raise GaussianVAEError(f"{checkpoint}: an interrupted run left it; add --resume to go on, or remove the file")
+    fitted, held = (select_views(views, chosen) for chosen in hold_out(len(views.cameras), config.held_out))
+    start = replace(start, recipe=fine_recipe(start.recipe, views.cameras, scale, factor), stored=None)
+    check_match(start, views, resize(views.cameras, 1 / scale), config.operator)
+    run = start_run(start, resize(fitted.cameras, 1 / scale), config, rates)
+    identity = run_identity(len(splats), start, views, scale, config, rates)
+    if checkpoint is not None and checkpoint.exists():
+        load_checkpoint(run, checkpoint, identity, config.filter_3d)
+        report.message(f"goes on after step {run.step}")
+    else:
+        look(run, held, scale, config)
+    save = None if checkpoint is None else lambda: save_checkpoint(run, checkpoint, identity)
+    optimize(run, fitted, held, scale, config, max_rows(splats, config), save=save, report=report)
+    result = finished(run, start)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    gain = f"held-out photos {result.before} -> {result.after}, {len(result.splats)} Gaussians"
+    report.message(gain if result.after != result.before else f"{gain}: nothing gained, the start is returned")
+    return result
+
+
+def fine_recipe(before: Recipe, cameras: Cameras, scale: float, factor: float | None) -> Recipe:
+    """What a splat remembers that was judged at the finer resolution."""
+    fine = resize(cameras, 1 / scale)
+    factor = factor if factor is not None else before.factor
+    return replace(
+        before,
+        mode=PIXEL_FILTER.mode,
+        eps2d=PIXEL_FILTER.eps2d,
+        focal_px=float(fine.focals.median()),
+        width=fine.sizes[0][0],
+        factor=factor and factor / scale,
+    )
+
+
+def start_run(start: Splats, fine: Cameras, config: RefineConfig, rates: Rates) -> Run:
+    """A run before its first step."""
+    phi = footprints(fine, start.means)
+    raw = raw_parameters(start, max(config.sh_degree, start.sh_degree))
+    raw["log_scales"] = torch.maximum(raw["log_scales"], (THINNEST * phi).log()[:, None])
+    parameters = SteppedParameters(raw, rates, float(phi.median()))
+    edit = unchanged(len(start))
+    return Run(parameters, edit, phi, torch.zeros(len(start)), State(start, edit))
+
+
+def look(run: Run, held: Views, scale: float, config: RefineConfig) -> None:
+    """Judge the present state by the held-out photos and keep it if it is the best."""
+    # before the first step the start itself is judged, not what the optimizer makes of it
+    state = run.best if run.step == 0 else State(present(run, config), run.edit)
+    figure = measure(state.splats, held, resize(held.cameras, 1 / scale), config.operator)
+    if not run.checks or figure.decibels > best_check(run).figure.decibels:
+        run.best = state
+    run.checks.append(Check(run.step, figure, progress_of(run, config) < GROWTH_END))
+
+
+def present(run: Run, config: RefineConfig) -> Splats:
+    """The present state as plain Gaussians."""
+    variance = filter_variance(run.phi) if config.filter_3d else None
+    return run.parameters.splats(replace(run.best.splats.recipe, filter_3d=config.filter_3d), variance)
+
+
+def optimize(
+    run: Run,
+    fitted: Views,
+    held: Views,
+    scale: float,
+    config: RefineConfig,
+    rows: int,
+    *,
+    save: Callable[[], None] | None = None,
+    report: Reporter = SILENT,
+) -> None:
+    """Take the run to its end: the steps, the time, or nothing left to gain on the held-out photos."""
+    fine = resize(fitted.cameras, 1 / scale)
+    begin = time.monotonic() - run.seconds
+    saved = time.monotonic()
+    with report.bar("refine", config.steps, run.step) as bar:
+        while progress_of(run, config) < 1:
+            loss = take_step(run, fitted, fine, config)
+            run.seconds = time.monotonic() - begin
+            if run.step % EVERY == 0:
+                look(run, held, scale, config)
+                if run.checks[-1].growing and not grow(run, fine, rows):
+                    report.message(f"stopped after {run.step} steps: every Gaussian had faded away")
+                    return
+                if settled(run.checks):
+                    report.message(f"stopped after {run.step} steps: the held-out photos gain nothing more")
+                    return
+            bar.advance(
+                held_out=f"{run.checks[-1].figure.psnr:.2f} dB", loss=f"{loss:.4f}", gaussians=str(len(run.parameters))
+            )
+            if save is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                save()
+                saved = time.monotonic()
+    if run.checks[-1].step != run.step:
+        look(run, held, scale, config)
+
+
+def take_step(run: Run, fitted: Views, fine: Cameras, config: RefineConfig) -> float:
+    """One render, one gradient, one Adam step; returns the loss."""
+    view = view_of_step(run.step, len(fitted.cameras), config.seed)
+    out = run.parameters.activate(filter_variance(run.phi) if config.filter_3d else None)
+    loss = sub_pixel_loss(out, fine, view, fitted.images[view], fitted.background, config.operator)
+    loss.backward()
+    gradient = run.parameters.raw["means"].grad
+    if gradient is not None:
+        run.score += gradient.norm(dim=1)
+    run.step += 1
+    run.parameters.step(progress_of(run, config))
+    return float(loss.detach())
+
+
+def grow(run: Run, fine: Cameras, rows: int) -> bool:
+    """Prune faint rows, then split those of largest score, 12 % at most and up to `rows`; False where none is left."""
+    raw = run.parameters.raw
+    edit = keep(raw["logits"].detach().sigmoid() > FAINT)
+    kept = len(edit)
+    if kept == 0:
+        return False
+    count = max(0, min(math.floor(GROWTH_SHARE * len(run.score)), rows - kept, kept))
+    chosen = torch.nonzero(choose(edit.apply(run.score), count))[:, 0]
+    edit = edit.then(append_children(chosen, kept))
+    with torch.no_grad():
+        values = {name: edit.apply(raw[name]) for name in ("means", "log_scales", "logits")}
+        scales, opacities = values["log_scales"][chosen].exp(), values["logits"][chosen].sigmoid()
+        halves = halve(edit.apply(raw["quats"])[chosen], scales, opacities)
+        values["means"][chosen] += halves.offsets
+        values["means"][kept:] -= halves.offsets
+        logits = torch.logit(halves.opacities.clamp(1e-3, 0.99))
+        for part in (chosen, slice(kept, None)):
+            values["log_scales"][part], values["logits"][part] = halves.scales.log(), logits
+    run.parameters.edit(edit, values)
+    run.edit = run.edit.then(edit)
+    run.score = torch.zeros(len(edit))
+    run.phi = footprints(fine, run.parameters.raw["means"].detach())
+    return True
+
+
+def settled(checks: list[Check]) -> bool:
+    """Whether the last looks, all after the last growth, gained nothing worth more renders."""
+    recent, earlier = checks[-PATIENCE:], checks[:-PATIENCE]
+    if not earlier or any(check.growing for check in recent):
+        return False
+    reached = max(check.figure.decibels for check in earlier)
+    return max(check.figure.decibels for check in recent) < reached + WORTH
+
+
+def finished(run: Run, start: Splats) -> Refined:
+    """The best state, with what its rows inherit from the start's."""
+    extras = {name: run.best.edit.apply(column) for name, column in start.extras.items()}
+    splats = replace(run.best.splats, extras=extras, comments=start.comments)
+    return Refined(splats, run.best.edit, run.checks[0].figure, best_check(run).figure, tuple(run.checks), run.step)
+
+
+def run_identity(count: int, start: Splats, views: Views, scale: float, config: RefineConfig, rates: Rates) -> str:
+    """What a run's result depends on, as a text."""
+    content = hashlib.sha256()
+    for value in state_tensors(start, "start").values():
+        content.update(value.contiguous().numpy().tobytes())
+    parts = [count, content.hexdigest()[:24], digest(views), scale, asdict(config), asdict(rates)]
+    return json.dumps(parts, sort_keys=True)

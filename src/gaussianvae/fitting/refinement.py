@@ -1,0 +1,111 @@
+"""The state of a refinement: parameters, the best splat so far, what the held-out photos said; and its checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gaussianvae.errors import GaussianVAEError
+from gaussianvae.fitting.holdout import Figure
+from gaussianvae.fitting.parameters import Parameters, Rates
+from gaussianvae.scene.edits import RowEdit
+from gaussianvae.scene.splats import Splats, splats_from_state, state_tensors
+from gaussianvae.tensorfiles import read_tensors, write_tensors
+
+CHECKPOINT = "gaussianvae.refine/1"
+RATES = Rates(means=0.12, log_scales=1e-2, quats=4e-3, logits=3e-2, sh0=5e-3, shN=5e-4, final=0.02, floor=0.2)
+"""Step sizes; the means' in fine pixels at the median Gaussian, so that they fit any scene and any scale."""
+MEANS_FLOOR = 0.05
+
+
+@dataclass(frozen=True)
+class Check:
+    """One look at the held-out photos."""
+
+    step: int
+    figure: Figure
+    growing: bool
+    """Whether rows were still to be split after it."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A splat on the way, and which rows of the start its own descend from."""
+
+    splats: Splats
+    edit: RowEdit
+
+
+class SteppedParameters(Parameters):
+    """Parameters whose means' step size stops falling as the others' do."""
+
+    def step(self, progress: float) -> None:
+        """One Adam step with the rates of `progress` (0-1 of the run), then cleared gradients."""
+        decay = self.rates.final**progress
+        for group in self.adam.param_groups:
+            means = group["name"] == "means"
+            unit, floor = (self.extent, MEANS_FLOOR) if means else (1.0, self.rates.floor)
+            group["lr"] = getattr(self.rates, group["name"]) * unit * max(decay, floor)
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+
+
+@dataclass
+class Run:
+    """The changing state of a refinement."""
+
+    parameters: Parameters
+    edit: RowEdit
+    """From the start's rows to the present ones."""
+    phi: Float[Tensor, " N"]
+    """World size of a fine pixel at each row."""
+    score: Float[Tensor, " N"]
+    """Sum of the position gradients' lengths since the last growth."""
+    best: State
+    checks: list[Check] = field(default_factory=list)
+    step: int = 0
+    seconds: float = 0.0
+
+
+def best_check(run: Run) -> Check:
+    """The look at the state that is kept: the first of the best."""
+    return max(run.checks, key=lambda check: check.figure.decibels)
+
+
+def save_checkpoint(run: Run, path: Path, identity: str) -> None:
+    """Everything that the rest of the run depends on."""
+    tensors = {f"parameters.{name}": value for name, value in run.parameters.tensors().items()}
+    tensors |= {"phi": run.phi, "score": run.score, "parents": run.edit.parents, "born": run.edit.born}
+    looks = [[check.step, check.figure.psnr, check.figure.ssim, check.growing] for check in run.checks]
+    tensors["checks"] = torch.tensor(looks, dtype=torch.float64)
+    tensors |= {"best.parents": run.best.edit.parents, "best.born": run.best.edit.born}
+    tensors |= state_tensors(run.best.splats, "best")
+    metadata = {"schema": CHECKPOINT, "run": identity, "step": str(run.step), "seconds": str(run.seconds)}
+    write_tensors(path, tensors, metadata)
+
+
+def load_checkpoint(run: Run, path: Path, identity: str, filter_3d: bool) -> None:
+    """Put a fresh run where its checkpoint was.
+
+    Raises:
+        GaussianVAEError: the file is unreadable, or of a run with other inputs or another config.
+    """
+    tensors, metadata = read_tensors(path, "checkpoint", CHECKPOINT)
+    if metadata.get("run") != identity:
+        raise GaussianVAEError(f"{path}: belongs to another run; remove it, or give the run's own inputs and options")
+    prefix, count = "parameters.", run.edit.num_before
+    run.parameters.load(
+        {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    )
+    run.phi, run.score = tensors["phi"], tensors["score"]
+    run.edit = RowEdit(tensors["parents"], count, tensors["born"])
+    run.step, run.seconds = int(metadata["step"]), float(metadata["seconds"])
+    run.checks = [Check(int(s), Figure(psnr, ssim), bool(g)) for s, psnr, ssim, g in tensors["checks"].tolist()]
+    if best_check(run).step > 0:
+        recipe = replace(run.best.splats.recipe, filter_3d=filter_3d)
+        edit = RowEdit(tensors["best.parents"], count, tensors["best.born"])
+        run.best = State(splats_from_state(tensors, "best", recipe), edit)
