@@ -81,7 +81,12 @@ def time() -> str:
         [f"{r['num_gaussians']:,}", f"{r['model_seconds']:.2f} s", f"{r['all_seconds']:.1f} s", f"{r['peak_mb']} MB"]
         for r in load("enhance")["rows"]
     ]
-    return table(["Gaussians", "model", "all", "peak memory"], rows)
+    region = next(r for r in load("enhance")["rows"] if "region_seconds" in r)
+    return (
+        table(["Gaussians", "model", "all", "peak memory"], rows)
+        + f"\n\nA region of {region['region_gaussians']:,} in {region['num_gaussians']:,} Gaussians takes "
+        f"{region['region_seconds']:.2f} s, sensitivity included."
+    )
 
 
 def scores() -> str:
