@@ -2,8 +2,9 @@
 
     python benchmarks/guesses.py SHARDS [--stripped] [--json FILE]
 
-Over all shards: how often mode and 3D filter are guessed right, the coefficients of `guess.PIXEL` fitted anew, and the
-deviation of ln(pixel) of fits left out. With --stripped also lego's own mip and classic fits (those of gain.py; needs
+Over all shards: how often mode and 3D filter are guessed right, the ranges that `guess` draws its bounds from (spreads
+of sizes, pixel per spacing), the coefficients of `guess.PIXEL` fitted anew, and the deviation of ln(pixel) of fits left
+out. With --stripped also lego's own mip and classic fits (those of gain.py; needs
 GAUSSIANVAE_DATA), enhanced x4 with what they say and with all comments and cameras taken away: PSNR on the test views.
 """
 
@@ -23,7 +24,7 @@ from gaussianvae.captures import read_capture
 from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.enhance import enhance
 from gaussianvae.evaluate import evaluate
-from gaussianvae.guess import estimate_cameras, guess_recipe, pixel_features
+from gaussianvae.guess import estimate_cameras, guess_recipe, pixel_features, size_spread, spacing
 from gaussianvae.model.shards import read_shard, shard_paths
 from gaussianvae.scene.cameras import footprints
 from gaussianvae.scene.recipe import Recipe
@@ -39,6 +40,9 @@ def over_shards(folder: Path) -> dict[str, object]:
     """Counts of right guesses, and the regression of ln(pixel / large size) with its error on fits left out."""
     inputs: dict[str, list[list[float]]] = {"classic": [], "mip": []}
     right = {"mode": 0, "filter_3d": 0}
+    middle: dict[str, list[float]] = {"classic": [], "mip": []}
+    least: dict[str, list[float]] = {"with 3D filter": [], "without": []}
+    spaced: list[float] = []
     paths = shard_paths(folder)
     for path in paths:
         shard = read_shard(path)
@@ -47,8 +51,22 @@ def over_shards(folder: Path) -> dict[str, object]:
         right["filter_3d"] += bool(guessed.filter_3d) == bool(truth.filter_3d)
         large, features = pixel_features(shard.splats)
         phi = float(footprints(shard.cameras, shard.splats.means, average=True).median())
+        ordered = shard.splats.scales.sort(dim=1).values
+        middle[str(truth.mode)].append(size_spread(ordered[:, 1]))
+        if truth.mode == "mip":
+            least["with 3D filter" if truth.filter_3d else "without"].append(size_spread(ordered[:, 0]))
+        else:
+            spaced.append(phi / spacing(shard.splats))
         inputs[str(truth.mode)].append([math.log(phi / large), 1.0, *features])
-    result: dict[str, object] = {"fits": len(paths), "right": right}
+    result: dict[str, object] = {
+        "fits": len(paths),
+        "right": right,
+        "middle_spread": {name: [round(min(v), 2), round(max(v), 2)] for name, v in middle.items()},
+        "least_spread_of_mip": {name: [round(min(v), 2), round(max(v), 2)] for name, v in least.items()},
+        "classic_pixel_per_spacing": dict(
+            zip(("5 %", "95 %"), np.quantile(spaced, [0.05, 0.95]).round(2), strict=True)
+        ),
+    }
     for mode, rows in inputs.items():
         values = np.array(rows)
         y, x = values[:, 0], values[:, 1:]

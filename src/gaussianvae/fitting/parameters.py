@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from gaussianvae.antialias import FILTER_3D
-from gaussianvae.scene.edits import RowEdit
+from gaussianvae.scene.edits import RowEdit, append_children
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.rotations import normalize_quats
 from gaussianvae.scene.splats import Splats
+from gaussianvae.scene.split import Halves
 
 NAMES = ("means", "log_scales", "quats", "logits", "sh0", "shN")
 
@@ -129,6 +131,33 @@ class Parameters:
             }
             if state:
                 self.adam.state[self.raw[name]] = state
+
+    def prune_and_split(
+        self, kept: RowEdit, rows: Int[Tensor, " M"], into: Callable[[Tensor, Tensor, Tensor], Halves]
+    ) -> RowEdit:
+        """Keep some rows and split some of those kept: one half stays in its place, the others are appended.
+
+        Args:
+            kept: which rows stay.
+            rows: of those, by their place after `kept`, the ones to split.
+            into: makes halves of (quats, scales, opacities), as `scene.split.halve` and `sharpen` do.
+
+        Returns:
+            the whole edit.
+        """
+        count = len(kept)
+        edit = kept.then(append_children(rows, count))
+        with torch.no_grad():
+            values = {name: edit.apply(self.raw[name]) for name in ("means", "log_scales", "logits")}
+            quats = edit.apply(self.raw["quats"])[rows]
+            halves = into(quats, values["log_scales"][rows].exp(), values["logits"][rows].sigmoid())
+            values["means"][rows] += halves.offsets
+            values["means"][count:] -= halves.offsets
+            logits = torch.logit(halves.opacities.clamp(1e-3, 0.99))
+            for part in (rows, slice(count, None)):
+                values["log_scales"][part], values["logits"][part] = halves.scales.log(), logits
+        self.edit(edit, values)
+        return edit
 
 
 def raw_parameters(splats: Splats, sh_degree: int | None = None) -> dict[str, Tensor]:

@@ -40,7 +40,7 @@ from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.rasterize import rasterize
 from gaussianvae.rasterize.losses import l1_ssim
 from gaussianvae.scene.cameras import Cameras, footprints, resize
-from gaussianvae.scene.edits import RowEdit, append_children, keep, unchanged
+from gaussianvae.scene.edits import RowEdit, keep, unchanged
 from gaussianvae.scene.imaging import Operator, reduce_image
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.splats import Splats, state_tensors
@@ -306,24 +306,12 @@ def take_step(run: Run, fitted: Views, fine: Cameras, config: RefineConfig) -> f
 
 def grow(run: Run, fine: Cameras, rows: int) -> bool:
     """Prune faint rows, then split those of largest score, 12 % at most and up to `rows`; False where none is left."""
-    raw = run.parameters.raw
-    edit = keep(raw["logits"].detach().sigmoid() > FAINT)
-    kept = len(edit)
-    if kept == 0:
+    kept = keep(run.parameters.raw["logits"].detach().sigmoid() > FAINT)
+    if len(kept) == 0:
         return False
-    count = max(0, min(math.floor(GROWTH_SHARE * len(run.score)), rows - kept, kept))
-    chosen = torch.nonzero(choose(edit.apply(run.score), count))[:, 0]
-    edit = edit.then(append_children(chosen, kept))
-    with torch.no_grad():
-        values = {name: edit.apply(raw[name]) for name in ("means", "log_scales", "logits")}
-        scales, opacities = values["log_scales"][chosen].exp(), values["logits"][chosen].sigmoid()
-        halves = halve(edit.apply(raw["quats"])[chosen], scales, opacities)
-        values["means"][chosen] += halves.offsets
-        values["means"][kept:] -= halves.offsets
-        logits = torch.logit(halves.opacities.clamp(1e-3, 0.99))
-        for part in (chosen, slice(kept, None)):
-            values["log_scales"][part], values["logits"][part] = halves.scales.log(), logits
-    run.parameters.edit(edit, values)
+    count = max(0, min(math.floor(GROWTH_SHARE * len(run.score)), rows - len(kept), len(kept)))
+    chosen = torch.nonzero(choose(kept.apply(run.score), count))[:, 0]
+    edit = run.parameters.prune_and_split(kept, chosen, halve)
     run.edit = run.edit.then(edit)
     run.score = torch.zeros(len(edit))
     run.phi = footprints(fine, run.parameters.raw["means"].detach())

@@ -19,7 +19,7 @@ from gaussianvae.growth.lineage import Recorder
 from gaussianvae.rasterize import Filter, rasterize
 from gaussianvae.rasterize.losses import l1_ssim
 from gaussianvae.scene.cameras import footprints, resize
-from gaussianvae.scene.edits import append_children, keep
+from gaussianvae.scene.edits import keep
 from gaussianvae.scene.imaging import reduce_image, round_to_8_bits
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.split import sharpen
@@ -79,24 +79,11 @@ def measure_phi(run: Run, views: Views) -> None:
 
 def grow(run: Run, views: Views, target: int) -> None:
     """Prune faint rows, then split those of largest score until there are `target` (never more than twice as many)."""
-    raw = run.parameters.raw
-    edit = keep(raw["logits"].detach().sigmoid() > FAINT)
-    if len(edit) == 0:
+    kept = keep(run.parameters.raw["logits"].detach().sigmoid() > FAINT)
+    if len(kept) == 0:
         raise GaussianVAEError(f"after {run.step} steps every Gaussian had faded away: do the photos show anything?")
-    score = edit.apply(run.score)
-    rows = score.topk(max(0, min(target - len(edit), len(edit)))).indices
-    kept = len(edit)
-    edit = edit.then(append_children(rows, kept))
-    with torch.no_grad():
-        values = {name: edit.apply(raw[name]) for name in ("means", "log_scales", "logits")}
-        quats = edit.apply(raw["quats"])[rows]
-        halves = sharpen(quats, values["log_scales"][rows].exp(), values["logits"][rows].sigmoid())
-        values["means"][rows] += halves.offsets
-        values["means"][kept:] -= halves.offsets
-        logits = torch.logit(halves.opacities.clamp(1e-3, 0.99))
-        for part in (rows, slice(kept, None)):
-            values["log_scales"][part], values["logits"][part] = halves.scales.log(), logits
-    run.parameters.edit(edit, values)
+    rows = kept.apply(run.score).topk(max(0, min(target - len(kept), len(kept)))).indices
+    edit = run.parameters.prune_and_split(kept, rows, sharpen)
     run.recorder.edit(edit)
     run.score = torch.zeros(len(edit))
     measure_phi(run, views)

@@ -66,7 +66,7 @@ class TrainConfig:
     clip: float = 1.0
     """Gradient norm is clipped here."""
     bfloat16: bool = False
-    """The network's products in half precision: a third faster where the CPU has such instructions."""
+    """The network's products in half precision: faster where the CPU has such instructions."""
     seed: int = 0
     """Seed of every random choice."""
 
