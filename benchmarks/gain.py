@@ -2,6 +2,9 @@
 
     python benchmarks/gain.py [--mode mip|classic] [--scale 4] [--scenes NAME ...] [--seeds 0 1 2] [--json FILE]
 
+Beside the default (the model's pass, polished) stand the pass alone, and what polish makes of the closed form `split`
+at the same number of Gaussians: what it would be worth without a model.
+
 Test meshes: every kh_*, pc_*, pyr_* and bab_* of $GAUSSIANVAE_DATA/assets (48 views of 256 px; LR 64 px, 6k Gaussians,
 3,000 steps); lego: 100 px of 800, 10k Gaussians, 4,000 steps. Captures are kept in runs/gain by name, fits by content.
 Above the test's own factor the fit is made at LR = size / scale.
@@ -19,7 +22,7 @@ import numpy as np
 
 from gaussianvae.captures import Capture, Views, load_views, read_capture
 from gaussianvae.cli.terminal import TerminalReporter
-from gaussianvae.enhance import EnhanceConfig, enhance
+from gaussianvae.enhance import POLISH, EnhanceConfig, enhance
 from gaussianvae.evaluate import evaluate
 from gaussianvae.evaluate.baselines import cached_fit
 from gaussianvae.fitting.reconstruct import ReconstructConfig
@@ -29,6 +32,8 @@ from gaussianvae.synthesize import SynthesisConfig, synthesize_mesh
 
 TEST_PREFIXES = ("kh_", "pc_", "pyr_", "bab_")
 WORK = Path("runs/gain")
+VARIANTS = {"enhanced": "", "one_pass": "pass_", "polished_split": "split_"}
+"""What is judged, and how its columns begin."""
 
 
 def scenes(data: Path, wanted: list[str] | None) -> dict[str, Path]:
@@ -72,30 +77,57 @@ def judge(
     """One scene's figures."""
     photos = read_capture(capture_of(name, path, report))
     splats, views, factor = fit_of(name, photos, mode, scale, seed, report)
+    variants = {
+        "enhanced": config,
+        "one_pass": replace(config, polish=0),
+        "polished_split": replace(config, method="split", polish=POLISH),
+        "anchored": replace(config, method="anchor"),
+    }
     finer = {
-        "enhanced": enhance(splats, scale, config, cameras=views.cameras, weights=weights, report=report).splats,
-        "anchored": enhance(splats, scale, replace(config, method="anchor"), cameras=views.cameras).splats,
+        key: enhance(splats, scale, variant, cameras=views.cameras, weights=weights, report=report).splats
+        for key, variant in variants.items()
     }
     result = evaluate(splats, photos, factor, finer, report=report, scale=scale, cache=WORK / "fits")
     best = result.best_closed
-    ours = result.row("enhanced")
     depth = [error for n in result.closed if (error := result.row(n).depth_error) is not None]
-    return {
+    anchored = result.row("anchored@classic_view")
+    row: dict[str, object] = {
         "scene": name,
         "best_closed": best.method,
         "closed_psnr": round(best.psnr, 3),
-        "enhanced_psnr": round(ours.psnr, 3),
-        "gain": round(ours.psnr - best.psnr, 3),
-        "gain_ssim": round(ours.ssim - result.best_closed_ssim, 4),
-        "gain_over_anchor": round(ours.psnr - result.row("anchor").psnr, 3),
-        "classic_view_gain": round(
-            result.row("enhanced@classic_view").psnr - result.row("anchored@classic_view").psnr, 3
-        ),
-        "depth_error": ours.depth_error,
         "best_closed_depth_error": best.depth_error,
         "least_closed_depth_error": min(depth) if depth else None,
-        "num_gaussians": ours.num_gaussians,
+        "num_gaussians": result.row("enhanced").num_gaussians,
+        "gain_over_anchor": round(result.row("enhanced").psnr - result.row("anchor").psnr, 3),
     }
+    for key, prefix in VARIANTS.items():
+        ours = result.row(key)
+        row |= {
+            f"{prefix}gain": round(ours.psnr - best.psnr, 3),
+            f"{prefix}gain_ssim": round(ours.ssim - result.best_closed_ssim, 4),
+            f"{prefix}classic_view_gain": round(result.row(f"{key}@classic_view").psnr - anchored.psnr, 3),
+            f"{prefix}depth_error": ours.depth_error,
+        }
+    return row
+
+
+def summary(rows: list[dict[str, object]]) -> str:
+    """Means of one group of scenes, a line a variant."""
+    lines = []
+    for key, prefix in VARIANTS.items():
+
+        def column(name: str) -> np.ndarray:
+            return np.array([np.nan if row[name] is None else float(str(row[name])) for row in rows])
+
+        gains, depth = column(f"{prefix}gain"), column(f"{prefix}depth_error").mean()
+        lines.append(
+            f"{key:14s} mean gain {gains.mean():+.3f} dB (worst {gains.min():+.3f}, "
+            f"{int((gains < 0).sum())} of {len(gains)} worse), SSIM {column(f'{prefix}gain_ssim').mean():+.4f}, "
+            f"classic view {column(f'{prefix}classic_view_gain').mean():+.3f}, depth error "
+            f"x{depth / column('best_closed_depth_error').mean():.3f} of the best closed form's, "
+            f"x{depth / column('least_closed_depth_error').mean():.3f} of the least"
+        )
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -126,17 +158,7 @@ def main() -> None:
         ("lego", [r for r in rows if r["scene"] == "lego"]),
     ):
         if chosen:
-            gains = np.array([float(str(r["gain"])) for r in chosen])
-            ssim = np.mean([float(str(r["gain_ssim"])) for r in chosen])
-            view = np.mean([float(str(r["classic_view_gain"])) for r in chosen])
-            known = [r for r in chosen if r["depth_error"] is not None]
-            keys = ("depth_error", "best_closed_depth_error", "least_closed_depth_error")
-            errors = [np.mean([float(str(r[k])) for r in known]) if known else np.nan for k in keys]
-            print(
-                f"{label}: mean gain {gains.mean():+.3f} dB (worst {gains.min():+.3f}, {int((gains < 0).sum())} of "
-                f"{len(gains)} worse), SSIM {ssim:+.4f}, classic view {view:+.3f}, depth error "
-                f"x{errors[0] / errors[1]:.3f} of the best closed form's, x{errors[0] / errors[2]:.3f} of the least"
-            )
+            print(f"{label}\n{summary(chosen)}")
     if args.json:
         args.json.write_text(json.dumps({"mode": args.mode, "scale": args.scale, "rows": rows}, indent=1))
 

@@ -42,7 +42,7 @@ def test_the_budget_is_exact_and_values_are_sane(
     count: int, budget: float, scale: float, method: str, mode: str
 ) -> None:
     splats = random_splats(count, recipe=Recipe(mode=mode, eps2d=0.3))  # type: ignore[arg-type]
-    config = EnhanceConfig(budget=budget, method=method, score="size")  # type: ignore[arg-type]
+    config = EnhanceConfig(budget=budget, method=method, score="size", polish=3)  # type: ignore[arg-type]
     result = enhance(splats, scale, config, cameras=ring_cameras(2), weights=some_weights())
     fine = result.splats
     assert len(fine) == (int(budget * count + 1e-9) if scale > 1 else count)
@@ -75,6 +75,28 @@ def test_a_lineage_follows_into_a_region() -> None:
     bare = enhance(splats, 4.0, EnhanceConfig(roi=roi, score="size"), **args)  # type: ignore[arg-type]
     assert len(with_history.splats) == len(bare.splats)
     assert not torch.equal(with_history.splats.means, bare.splats.means)
+
+
+@pytest.mark.parametrize(
+    ("config", "scale", "steps"),
+    [
+        (EnhanceConfig(), 4.0, 100),
+        (EnhanceConfig(), 1.25, 50),
+        (EnhanceConfig(), 1.0, 0),
+        (EnhanceConfig(polish=7), 2.0, 7),
+        (EnhanceConfig(method="split"), 4.0, 0),
+        (EnhanceConfig(method="anchor", polish=8), 4.0, 8),
+    ],
+)
+def test_what_comes_out_is_polished_after_the_model_and_not_after_a_closed_form(
+    config: EnhanceConfig, scale: float, steps: int
+) -> None:
+    assert config.polish_steps(scale) == steps
+
+
+def test_negative_steps_are_refused() -> None:
+    with pytest.raises(GaussianVAEError, match="-1 steps of polish"):
+        EnhanceConfig(polish=-1)
 
 
 def test_the_mean_repeats_and_draws_differ_by_seed() -> None:

@@ -1,6 +1,6 @@
 """The main job: a splat in, a finer splat out.
 
-anchor -> sensitivity -> choice -> model -> insert -> provenance.
+anchor -> sensitivity -> choice -> model -> insert -> polish -> provenance.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gaussianvae.antialias import PIXEL_FILTER, anchor
 from gaussianvae.errors import GaussianVAEError
+from gaussianvae.fitting.polish import polish
 from gaussianvae.growth.choice import children_allowed, choose
 from gaussianvae.growth.lineage import Lineage, check_lineage
 from gaussianvae.growth.sensitivity import DEFAULT_SCORE, Curvature, curvature, score
@@ -34,6 +35,13 @@ OBSERVED, REFINED, INVENTED = 0.0, 1.0, 2.0
 MAX_SCALE = 8.0
 FULL_FROM = 1.5
 """The smallest scale trained on; below it the residuals fade out towards scale 1."""
+POLISH = 100
+"""Steps of polish after the model: what more gain costs, benchmarks/polish.py shows."""
+
+
+def closeness(scale: float) -> float:
+    """How much of every change a scale gets: none at 1, all from `FULL_FROM` on."""
+    return min(1.0, (scale - 1) / (FULL_FROM - 1))
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,9 @@ class EnhanceConfig:
     """Infinite splits the best scores; else parents are drawn with p proportional to score^tau."""
     determinacy: bool = True
     """Measure how far the views determine each Gaussian (12 renders) and show it to the model."""
+    polish: int | None = None
+    """Steps that make the result agree with the given splat at its own resolution, without any photo; by default 100
+    after the model and 0 after a closed form. 0 leaves the one pass of the model as it is."""
     samples: int = 0
     """0 takes the mean of the model's distribution, else draws from it; the command writes one file a draw."""
     seed: int = 0
@@ -57,6 +68,15 @@ class EnhanceConfig:
     roi: tuple[float, float, float, float, float, float] | None = None
     """Only Gaussians whose centers lie in this box (x0, y0, z0, x1, y1, z1) are refined; the budget counts them. Scores
     and context are measured within the box, so its border differs a little from a run over the whole splat."""
+
+    def __post_init__(self) -> None:
+        if self.polish is not None and self.polish < 0:
+            raise GaussianVAEError(f"{self.polish} steps of polish can't be taken; give 0 for none")
+
+    def polish_steps(self, scale: float) -> int:
+        """How many steps of polish a scale gets: fewer below the smallest that the model was trained on."""
+        steps = self.polish if self.polish is not None else POLISH if self.method == "vae" else 0
+        return round(steps * closeness(scale))
 
 
 @dataclass(frozen=True)
@@ -129,53 +149,56 @@ def enhance(
     if splats.recipe.mode is None:
         splats = replace(splats, recipe=guess_recipe(splats))
         report.message(f"the splat doesn't say how it was trained; its sizes look like a {splats.recipe.mode} fit")
+    start = anchor(splats, cameras, scale)
     region = inside(splats, config.roi)
-    if bool(region.all()):
-        return _enhance_rows(splats, scale, config, cameras, lineage, weights, report)
-    rows, rest = torch.nonzero(region)[:, 0], torch.nonzero(~region)[:, 0]
-    part = _enhance_rows(
-        splats.select(rows), scale, config, cameras,
-        lineage and Lineage(tuple(replace(level, ancestors=level.ancestors[rows]) for level in lineage.levels)),
-        weights, report,
-    )  # fmt: skip
-    outside = splats.select(rest)
-    kept = anchor(outside, cameras, scale)
-    kept = _finished(kept, torch.full((len(rest),), OBSERVED), scale)
-    edit = RowEdit(
-        torch.cat([rest, rows[part.edit.parents]]),
-        len(splats),
-        torch.cat([torch.zeros(len(rest), dtype=torch.bool), part.edit.born]),
+    if config.method == "anchor" or scale == 1:
+        fine, edit = start, unchanged(len(start))
+    elif bool(region.all()):
+        fine, edit = _divide(splats, start, scale, config, cameras, lineage, weights, report)
+    else:
+        rows, rest = torch.nonzero(region)[:, 0], torch.nonzero(~region)[:, 0]
+        part, within = _divide(
+            splats.select(rows), start.select(rows), scale, config, cameras,
+            lineage and Lineage(tuple(replace(level, ancestors=level.ancestors[rows]) for level in lineage.levels)),
+            weights, report,
+        )  # fmt: skip
+        fine = concatenate([start.select(rest), part])
+        edit = RowEdit(
+            torch.cat([rest, rows[within.parents]]),
+            len(splats),
+            torch.cat([torch.zeros(len(rest), dtype=torch.bool), within.born]),
+        )
+    changing = None if bool(region.all()) else region[edit.parents]
+    fine = polish(
+        fine, splats, cameras, scale, config.polish_steps(scale), rows=changing, seed=config.seed, report=report
     )
-    return Enhanced(concatenate([kept, part.splats]), edit)
+    return Enhanced(_finished(fine, provenance(start, fine, edit), scale), edit)
 
 
-def _enhance_rows(
+def _divide(
     splats: Splats,
+    start: Splats,
     scale: float,
     config: EnhanceConfig,
     cameras: Cameras,
     lineage: Lineage | None,
     weights: Weights | None,
     report: Reporter,
-) -> Enhanced:
+) -> tuple[Splats, RowEdit]:
+    """Choose the rows that become two, and refine all of them by the model or not at all."""
     phi = footprints(cameras, splats.means)
-    start = anchor(splats, cameras, scale)
     count = children_allowed(len(splats), config.budget)
-    if config.method == "anchor" or scale == 1:
-        return Enhanced(_finished(start, torch.full((len(start),), OBSERVED), scale), unchanged(len(start)))
     measured = config.method == "vae" and config.determinacy
     known = curvature(splats, cameras, report=report) if measured else None
     chosen = choose_parents(splats, cameras, phi, scale, count, config, known, report)
     if config.method == "split":
-        fine, edit = split_rows(start, torch.nonzero(chosen)[:, 0])
-        return Enhanced(_finished(fine, provenance(start, fine, edit), scale), edit)
+        return split_rows(start, torch.nonzero(chosen)[:, 0])
     weights = weights or shipped_weights()
     tokens = make_tokens(splats, start, phi, scale, lineage=lineage, known=known)
     generator = torch.Generator().manual_seed(config.seed) if config.samples else None
-    step = weights.step_for(splats.recipe) * min(1.0, (scale - 1) / (FULL_FROM - 1))
+    step = weights.step_for(splats.recipe) * closeness(scale)
     residuals = predict(weights.model, tokens, generator).scaled(step)
-    fine, edit = insert(start, residuals, tokens.frames, tokens.order, chosen)
-    return Enhanced(_finished(fine, provenance(start, fine, edit), scale), edit)
+    return insert(start, residuals, tokens.frames, tokens.order, chosen)
 
 
 def choose_parents(

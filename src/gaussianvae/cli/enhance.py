@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from gaussianvae import enhance as enhancing
 from gaussianvae.captures import read_capture
-from gaussianvae.cli.options import Output, check_writable
+from gaussianvae.cli.options import Output, check_writable, parse_background
 from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.formats import cameras_beside, find_cameras, read_cameras, read_splats, write_cameras, write_splats
@@ -31,6 +31,7 @@ def enhance(
     capture: Path | None = None,
     factor: float | None = None,
     trained_width: int | None = None,
+    background: str | None = None,
     lineage: Path | None = None,
     weights: Path | None = None,
     config: Annotated[enhancing.EnhanceConfig | None, Parameter(name="*")] = None,
@@ -45,6 +46,7 @@ def enhance(
         capture: Take the training cameras of this capture, reduced by the factor.
         factor: Reduction of the capture's photos at which the splat was trained; by default what the splat remembers.
         trained_width: Width in pixels of the photos that it was trained on, where no cameras are known.
+        background: Color beyond the scene in its photos: black, white or r,g,b; by default what the splat remembers.
         lineage: Its lineage, as written by reconstruct.
         weights: Use these weights instead of the shipped ones.
         config: Further options.
@@ -53,6 +55,8 @@ def enhance(
     if config.samples < 0:
         raise GaussianVAEError(f"{config.samples} samples can't be drawn; give 0 for the mean, or how many")
     given = read_splats(splats)
+    if background is not None:
+        given = replace(given, recipe=replace(given.recipe, background=parse_background(background)))
     own_cameras = cameras_beside(splats)
     inputs = tuple(path for path in (splats, own_cameras, cameras, lineage, weights) if path is not None)
     targets = [output]

@@ -95,6 +95,7 @@ def rows_allowed(step: int, config: ReconstructConfig) -> int:
 
 def recipe_of(views: Views, config: ReconstructConfig, factor: float | None) -> Recipe:
     """What the splat will remember of its training."""
+    red, green, blue = views.background.tolist()
     return Recipe(
         mode=config.mode,
         eps2d=config.pixel.eps2d,
@@ -103,6 +104,7 @@ def recipe_of(views: Views, config: ReconstructConfig, factor: float | None) -> 
         width=views.cameras.sizes[0][0],
         factor=factor,
         steps=config.steps,
+        background=(red, green, blue),
     )
 
 

@@ -62,7 +62,9 @@ def _parse_recipe(text: str) -> dict[str, Any] | None:
     if not isinstance(content, dict):
         return None
     known = {name: value for name, value in content.items() if name in Recipe.__dataclass_fields__}
-    return known if all(_makes_sense(name, value) for name, value in known.items()) else None
+    if not all(_makes_sense(name, value) for name, value in known.items()):
+        return None
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
 
 
 def _makes_sense(name: str, value: object) -> bool:
@@ -70,6 +72,12 @@ def _makes_sense(name: str, value: object) -> bool:
         return value in ("mip", "classic")
     if name == "filter_3d":
         return isinstance(value, bool)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
+    if name == "background":
+        return isinstance(value, list) and len(value) == 3 and all(_is_number(part, 1) for part in value)
+    if not _is_number(value, _LARGEST):
         return False
     return name in _NUMBERS or (name in _COUNTS and isinstance(value, int))
+
+
+def _is_number(value: object, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most

@@ -145,7 +145,7 @@ def read_shard(path: Path) -> Shard:
         GaussianVAEError: no readable shard.
     """
     tensors, metadata = read_tensors(path, "shard", SCHEMA, skip={"images"})
-    recipe = Recipe(**json.loads(metadata["recipe"]))
+    recipe = Recipe(**{**json.loads(metadata["recipe"]), "background": tuple(tensors["background"].tolist())})
 
     def unpack(prefix: str) -> Splats:
         return splats_from_state(tensors, prefix, recipe)
@@ -192,9 +192,20 @@ def shard_paths(folder: Path) -> list[Path]:
 
 
 def set_aside(paths: Sequence[Path], share: float) -> tuple[list[Path], list[Path]]:
-    """Shards to train on, and evenly spread among them a share (0 up to, not including, 1) to be judged on."""
-    aside = [math.floor((index + 1) * share) > math.floor(index * share) for index in range(len(paths))]
-    return (
-        [path for path, out in zip(paths, aside, strict=True) if not out],
-        [path for path, out in zip(paths, aside, strict=True) if out],
-    )
+    """Shards to train on, and those of a share (0 up to, not including, 1) of their subjects to be judged on.
+
+    All drafts of one mesh are one subject, a procedural scene is one of its own: what is judged was never seen. The
+    subjects set aside are evenly spread.
+    """
+    subjects = list(dict.fromkeys(map(_subject, paths)))
+    aside = {
+        subject
+        for index, subject in enumerate(subjects)
+        if math.floor((index + 1) * share + 0.5) > math.floor(index * share + 0.5)
+    }
+    return [path for path in paths if _subject(path) not in aside], [path for path in paths if _subject(path) in aside]
+
+
+def _subject(path: Path) -> str:
+    stem = path.stem.rsplit("_", 1)[0]
+    return path.stem if stem in ("", "scene") else stem

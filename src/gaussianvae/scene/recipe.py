@@ -26,6 +26,8 @@ class Recipe:
     """How much smaller the training images were than the capture's own: 8 means 800 px photos used at 100 px."""
     steps: int | None = None
     """Optimizer steps."""
+    background: tuple[float, float, float] | None = None
+    """Color beyond the scene in the training images, RGB 0-1."""
 
     def known(self) -> dict[str, object]:
         """The fields that are known, by name."""
