@@ -16,7 +16,7 @@ from gaussianvae.captures import Views
 from gaussianvae.cli import main
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.fitting import refine as refining
-from gaussianvae.fitting.holdout import Figure, hold_out, measure, select_views
+from gaussianvae.fitting.holdout import Figure, hold_out, measure, select_views, unseen_by
 from gaussianvae.fitting.parameters import Parameters, raw_parameters
 from gaussianvae.fitting.refine import RefineConfig, Refined, refine, settled, sub_pixel_loss
 from gaussianvae.fitting.refinement import RATES, Check
@@ -124,14 +124,14 @@ def test_coarse_photos_bring_a_splat_nearer_to_the_finer_truth() -> None:
     assert fine_psnr(result.splats) > fine_psnr(start) + 2
     assert result.after.psnr > result.before.psnr + 2 and result.after.ssim > result.before.ssim
     assert result.checks[0].step == 0 and result.checks[-1].step == result.steps == CONFIG.steps
-    assert result.splats.recipe.width == 60 and result.splats.recipe.filter_3d
+    assert result.splats.recipe.width == 60 and not result.splats.recipe.filter_3d
     assert same(result, refine(start, views, SCALE, CONFIG))
     assert not same(result, refine(start, views, SCALE, replace(CONFIG, seed=4)))
 
 
 def test_bicubic_photos_are_refined_by_their_own_operator() -> None:
     views, start = photos("bicubic"), perturbed()
-    result = refine(start, views, SCALE, replace(CONFIG, operator="bicubic", filter_3d=False))
+    result = refine(start, views, SCALE, replace(CONFIG, operator="bicubic", filter_3d=True))
     assert fine_psnr(result.splats) > fine_psnr(start) + 2
 
 
@@ -223,6 +223,9 @@ def test_a_run_ends_when_nothing_more_is_gained() -> None:
     assert settled(checks(20, 21, 20.9, 20.9, 21.01))
     assert not settled(checks(20, 21, 20.9, 20.9, 21.01, growing=3))
     assert not settled(checks(20, 20, 20, growing=0))
+    # while rows are still split, patience lasts twice as long
+    assert settled(checks(20, 21, *[20.9] * 6, growing=99))
+    assert not settled(checks(20, 21, *[20.9] * 5, growing=99))
 
 
 def test_photos_are_held_out_evenly() -> None:
@@ -230,6 +233,35 @@ def test_photos_are_held_out_evenly() -> None:
     assert len(held) == 12 and sorted(fitted + held) == list(range(100))
     assert {b - a for a, b in itertools.pairwise(held)} == {9}
     assert hold_out(4, 0.01) == ([1, 2], [0, 3])
+
+
+def test_photos_that_a_splat_was_not_fitted_to_are_known_by_their_names() -> None:
+    views = replace(ring_cameras(8), names=tuple(f"photo_{view}" for view in range(8)))
+    assert unseen_by(views.select([0, 1, 3, 4, 6]), views) == [2, 5, 7]
+    assert unseen_by(views.select([5, 6, 1]), views) == [0, 2, 3, 4, 7]
+    for chosen in (range(8), range(7), [3]):  # none is new, one is, one is left to learn from
+        assert unseen_by(views.select(list(chosen)), views) is None
+    assert unseen_by(None, views) is None and unseen_by(replace(views, names=()), views) is None
+
+
+def test_named_judges_are_the_ones_that_judge() -> None:
+    views = photos()
+    result = refine(perturbed(), views, SCALE, CONFIG, held=[1, 2, 7])
+    seen = select_views(views, [1, 2, 7])
+    assert measure(result.splats, seen, resize(seen.cameras, 1 / SCALE), "area") == result.after
+
+
+def test_photos_held_out_of_the_fit_judge_its_refinement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_capture(tmp_path / "toy", size=64, train=12, test=1)
+    low, out = tmp_path / "LR.ply", tmp_path / "HR.ply"
+    argv = ["reconstruct", str(tmp_path / "toy"), "-o", str(low), "--factor", "4", "--held-out", "0.25"]
+    assert main([*argv, "--steps", "60", "--max-gaussians", "200"]) == 0
+    known = find_cameras(low)
+    assert known is not None and len(known) == 9
+    assert main(["refine", str(low), str(tmp_path / "toy"), "-o", str(out), "--steps", "40", "--start", "anchor"]) == 0
+    assert "3 photos that the splat wasn't fitted to" in capsys.readouterr().err
+    assert main([*argv[:-1], "0.7"]) == 2
+    assert "0 to 0.5" in capsys.readouterr().err
 
 
 def test_photos_of_another_scene_are_refused_with_their_psnr() -> None:

@@ -14,7 +14,8 @@ from gaussianvae.cli.options import Output, check_writable, parse_background
 from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.fitting import refine as refining
-from gaussianvae.formats import cameras_beside, read_splats, write_cameras, write_splats
+from gaussianvae.fitting.holdout import unseen_by
+from gaussianvae.formats import cameras_beside, find_cameras, read_splats, write_cameras, write_splats
 from gaussianvae.progress import Reporter
 from gaussianvae.scene.cameras import Cameras, resize
 from gaussianvae.scene.splats import Splats
@@ -66,10 +67,14 @@ def refine(
     for path in (output, cameras_beside(output), checkpoint):
         check_writable(path, inputs)
     views = load_views(photos, photos.train, factor, color, config.operator, report)
+    judges = unseen_by(find_cameras(splats), views.cameras)
+    if judges is not None:
+        report.message(f"{len(judges)} photos that the splat wasn't fitted to judge it")
     begin = starting_splat(given, scale, start, config, views.cameras, report)
     result = refining.refine(
-        given, views, scale, config, start=begin, factor=factor, checkpoint=checkpoint, resume=resume, report=report
-    )
+        given, views, scale, config, start=begin, factor=factor, held=judges, checkpoint=checkpoint, resume=resume,
+        report=report,
+    )  # fmt: skip
     write_splats(output, with_provenance(begin, result), inputs)
     write_cameras(cameras_beside(output), resize(views.cameras, 1 / scale), inputs)
 

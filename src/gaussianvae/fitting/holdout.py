@@ -72,6 +72,24 @@ def hold_out(count: int, share: float) -> tuple[list[int], list[int]]:
     return sorted(set(range(count)) - set(held)), held
 
 
+def unseen_by(known: Cameras | None, views: Cameras) -> list[int] | None:
+    """The views that a splat was not fitted to, by their names; such photos judge it without favor.
+
+    Args:
+        known: the cameras that lie beside the splat, if any.
+        views: those of the photos.
+
+    Returns:
+        indices into `views`; None where names don't tell (none on either side, no name in common), where fewer than two
+        are new, or where that leaves fewer than two to learn from.
+    """
+    if known is None or not known.names or not views.names:
+        return None
+    seen = set(known.names)
+    fresh = [view for view, name in enumerate(views.names) if name not in seen]
+    return fresh if FEWEST <= len(fresh) <= len(views) - FEWEST else None
+
+
 def select_views(views: Views, chosen: Sequence[int]) -> Views:
     """Some of the photos with their cameras, in the order given."""
     rows = list(chosen)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -58,7 +58,7 @@ FAINT = 0.005
 THINNEST = 0.03
 """The smallest standard deviation to start from, in fine pixels: thinner ones the filter would hide for good."""
 PATIENCE, WORTH = 3, 0.02
-"""After the last growth, so many looks without that gain (dB) end the run."""
+"""So many looks without that gain (dB) end the run; twice as many while rows are still to be split."""
 CHECKPOINT_SECONDS = 60.0
 
 
@@ -77,7 +77,7 @@ class RefineConfig:
     """How the photos were brought down: `area`, or `bicubic` (antialiased)."""
     sh_degree: int = 3
     """Degree that the view-dependent color is raised to, 0-3; a higher one is kept."""
-    filter_3d: bool = True
+    filter_3d: bool = False
     """Mip-Splatting's 3D filter at the fine pixel's footprint while refining; it is part of the result."""
     held_out: float = 0.125
     """Share of the photos that judge and are never learned from, above 0 and at most 0.5; at least 2 photos."""
@@ -154,6 +154,7 @@ def refine(
     start: Splats | None = None,
     rates: Rates = RATES,
     factor: float | None = None,
+    held: Sequence[int] | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
     report: Reporter = SILENT,
@@ -168,6 +169,8 @@ def refine(
         start: where to begin, in Gaussians for `PIXEL_FILTER` at the finer resolution; `splats` itself by default.
         rates: step sizes.
         factor: reduction of the capture's photos that `views` holds, remembered in the recipe.
+        held: the views that judge, at least 2, with as many left; by default `config.held_out` of them, evenly spread.
+            Best are those that the splat's own fit never saw (`holdout.unseen_by`).
         checkpoint: file written every minute and removed at the end.
         resume: go on from the checkpoint if it is there; without, one that is there is an error.
         report: receives progress.
@@ -193,18 +196,21 @@ def refine(
         )
     if checkpoint is not None and checkpoint.exists() and not resume:
         raise GaussianVAEError(f"{checkpoint}: an interrupted run left it; add --resume to go on, or remove the file")
-    fitted, held = (select_views(views, chosen) for chosen in hold_out(len(views.cameras), config.held_out))
+    learned, judges = hold_out(len(views.cameras), config.held_out)
+    if held is not None:
+        learned, judges = sorted(set(range(len(views.cameras))) - set(held)), sorted(held)
+    fitted, judging = select_views(views, learned), select_views(views, judges)
     start = replace(start, recipe=fine_recipe(start.recipe, views.cameras, scale, factor), stored=None)
     check_match(start, views, resize(views.cameras, 1 / scale), config.operator)
     run = start_run(start, resize(fitted.cameras, 1 / scale), config, rates)
-    identity = run_identity(len(splats), start, views, scale, config, rates)
+    identity = run_identity(len(splats), start, views, judges, scale, config, rates)
     if checkpoint is not None and checkpoint.exists():
         load_checkpoint(run, checkpoint, identity, config.filter_3d)
         report.message(f"goes on after step {run.step}")
     else:
-        look(run, held, scale, config)
+        look(run, judging, scale, config)
     save = None if checkpoint is None else lambda: save_checkpoint(run, checkpoint, identity)
-    optimize(run, fitted, held, scale, config, max_rows(splats, config), save=save, report=report)
+    optimize(run, fitted, judging, scale, config, max_rows(splats, config), save=save, report=report)
     result = finished(run, start)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
@@ -319,9 +325,10 @@ def grow(run: Run, fine: Cameras, rows: int) -> bool:
 
 
 def settled(checks: list[Check]) -> bool:
-    """Whether the last looks, all after the last growth, gained nothing worth more renders."""
-    recent, earlier = checks[-PATIENCE:], checks[:-PATIENCE]
-    if not earlier or any(check.growing for check in recent):
+    """Whether the last looks gained nothing worth more renders."""
+    looks = PATIENCE if len(checks) >= PATIENCE and not checks[-PATIENCE].growing else 2 * PATIENCE
+    recent, earlier = checks[-looks:], checks[:-looks]
+    if not earlier:
         return False
     reached = max(check.figure.decibels for check in earlier)
     return max(check.figure.decibels for check in recent) < reached + WORTH
@@ -334,10 +341,12 @@ def finished(run: Run, start: Splats) -> Refined:
     return Refined(splats, run.best.edit, run.checks[0].figure, best_check(run).figure, tuple(run.checks), run.step)
 
 
-def run_identity(count: int, start: Splats, views: Views, scale: float, config: RefineConfig, rates: Rates) -> str:
+def run_identity(
+    count: int, start: Splats, views: Views, judges: list[int], scale: float, config: RefineConfig, rates: Rates
+) -> str:
     """What a run's result depends on, as a text."""
     content = hashlib.sha256()
     for value in state_tensors(start, "start").values():
         content.update(value.contiguous().numpy().tobytes())
-    parts = [count, content.hexdigest()[:24], digest(views), scale, asdict(config), asdict(rates)]
+    parts = [count, content.hexdigest()[:24], digest(views), judges, scale, asdict(config), asdict(rates)]
     return json.dumps(parts, sort_keys=True)

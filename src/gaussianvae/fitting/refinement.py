@@ -17,7 +17,7 @@ from gaussianvae.scene.splats import Splats, splats_from_state, state_tensors
 from gaussianvae.tensorfiles import read_tensors, write_tensors
 
 CHECKPOINT = "gaussianvae.refine/1"
-RATES = Rates(means=0.12, log_scales=1e-2, quats=4e-3, logits=3e-2, sh0=5e-3, shN=5e-4, final=0.02, floor=0.2)
+RATES = Rates(means=0.24, log_scales=2e-2, quats=8e-3, logits=6e-2, sh0=1e-2, shN=1e-3, final=0.02, floor=0.2)
 """Step sizes; the means' in fine pixels at the median Gaussian, so that they fit any scene and any scale."""
 MEANS_FLOOR = 0.05
 
