@@ -2,7 +2,8 @@
 
     python benchmarks/guesses.py SHARDS [--stripped] [--json FILE]
 
-Over all shards: how often mode and 3D filter are guessed right, the ranges that `guess` draws its bounds from (spreads
+Over all shards: how often mode, 3D filter and background are guessed right (or, the background, not at all), the ranges
+that `guess` draws its bounds from (spreads
 of sizes, pixel per spacing), the coefficients of `guess.PIXEL` fitted anew, and the deviation of ln(pixel) of fits left
 out. With --stripped also lego's own mip and classic fits (those of gain.py; needs
 GAUSSIANVAE_DATA), enhanced x4 with what they say and with all comments and cameras taken away: PSNR on the test views.
@@ -24,7 +25,15 @@ from gaussianvae.captures import read_capture
 from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.enhance import enhance
 from gaussianvae.evaluate import evaluate
-from gaussianvae.guess import estimate_cameras, guess_recipe, pixel_features, size_spread, spacing
+from gaussianvae.guess import (
+    estimate_cameras,
+    guess_background,
+    guess_recipe,
+    pixel_features,
+    rim_contrast,
+    size_spread,
+    spacing,
+)
 from gaussianvae.model.shards import read_shard, shard_paths
 from gaussianvae.scene.cameras import footprints
 from gaussianvae.scene.recipe import Recipe
@@ -43,12 +52,20 @@ def over_shards(folder: Path) -> dict[str, object]:
     middle: dict[str, list[float]] = {"classic": [], "mip": []}
     least: dict[str, list[float]] = {"with 3D filter": [], "without": []}
     spaced: list[float] = []
+    contrast: dict[str, list[float]] = {"black": [], "white": []}
+    background = {"right": 0, "wrong": 0, "unsaid": 0}
     paths = shard_paths(folder)
     for path in paths:
         shard = read_shard(path)
         truth, guessed = shard.splats.recipe, guess_recipe(bare(shard.splats))
         right["mode"] += guessed.mode == truth.mode
         right["filter_3d"] += bool(guessed.filter_3d) == bool(truth.filter_3d)
+        color = (1.0, 1.0, 1.0) if shard.background[0] > 0.5 else (0.0, 0.0, 0.0)
+        said = guess_background(bare(shard.splats), shard.cameras)
+        background["unsaid" if said is None else "right" if said == color else "wrong"] += 1
+        between = rim_contrast(bare(shard.splats), shard.cameras)
+        if between is not None:
+            contrast["white" if color[0] else "black"].append(between)
         large, features = pixel_features(shard.splats)
         phi = float(footprints(shard.cameras, shard.splats.means, average=True).median())
         ordered = shard.splats.scales.sort(dim=1).values
@@ -61,6 +78,8 @@ def over_shards(folder: Path) -> dict[str, object]:
     result: dict[str, object] = {
         "fits": len(paths),
         "right": right,
+        "background": background,
+        "rim_contrast": {name: np.quantile(v, [0.1, 0.5, 0.9]).round(2).tolist() for name, v in contrast.items()},
         "middle_spread": {name: [round(min(v), 2), round(max(v), 2)] for name, v in middle.items()},
         "least_spread_of_mip": {name: [round(min(v), 2), round(max(v), 2)] for name, v in least.items()},
         "classic_pixel_per_spacing": dict(

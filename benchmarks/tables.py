@@ -123,10 +123,14 @@ def time() -> str:
 def scores() -> str:
     """Every score at both budgets."""
     rows = [
-        [r["choice"], f"{r['gain']:+.3f}", f"{r['over_random']:+.3f}", f"{r['standard_error']:.3f}"]
+        [
+            r["choice"],
+            f"{r['gain']:+.3f}",
+            *(f"{r[key]:+.3f} ± {r[f'{key}_error']:.3f}" for key in ("over_random", "viewer", "both")),
+        ]
         for r in load("scores")
     ]
-    return table(["choice", "gain, dB", "over `random`", "standard error"], rows)
+    return table(["choice", "gain, dB", "over `random`", "the same, classic view", "mean of both"], rows)
 
 
 def latent() -> str:
@@ -167,8 +171,10 @@ def guesses() -> str:
     text = table(["lego", "PSNR, commented", "stripped", "difference, dB"], rows)
     return (
         f"{text}\n\nOf {result['fits']} fits the mode is guessed right in {counts['mode']}, the 3D filter in "
-        f"{counts['filter_3d']}; ln(pixel) is off by {result['classic']['deviation']:.2f} (classic) and "
-        f"{result['mip']['deviation']:.2f} (mip), standard deviation over fits left out."
+        f"{counts['filter_3d']}; the background in {result['background']['right']} (wrong in "
+        f"{result['background']['wrong']}, else left open); ln(pixel) is off by "
+        f"{result['classic']['deviation']:.2f} (classic) and {result['mip']['deviation']:.2f} (mip), "
+        "standard deviation over fits left out."
     )
 
 

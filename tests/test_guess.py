@@ -10,11 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gaussianvae.errors import GaussianVAEError
-from gaussianvae.guess import SPACING_FINE, estimate_cameras, guess_pixel, guess_recipe, spacing
+from gaussianvae.guess import (
+    SPACING_FINE,
+    estimate_cameras,
+    guess_background,
+    guess_pixel,
+    guess_recipe,
+    spacing,
+)
 from gaussianvae.progress import Silent
 from gaussianvae.scene.cameras import footprints
 from gaussianvae.scene.recipe import Recipe
-from scenes import random_splats
+from gaussianvae.scene.splats import concatenate
+from scenes import random_splats, ring_cameras
 
 
 class Listener(Silent):
@@ -82,3 +90,33 @@ def test_spacing_is_that_of_a_grid() -> None:
     # inside a grid six neighbors are one step away, the next twelve the square root of two
     assert spacing(splats) == pytest.approx(2**0.5)
     assert spacing(splats.select(torch.arange(8))) == 0
+
+
+@pytest.mark.parametrize(("rim", "color"), [(0.0, (0.0, 0.0, 0.0)), (1.0, (1.0, 1.0, 1.0)), (0.5, None)])
+def test_a_rim_of_the_backgrounds_color_betrays_it(rim: float, color: tuple[float, float, float] | None) -> None:
+    """A gray ball of opaque Gaussians in a faint shell, as a fit mixes the background into what it shows in part."""
+    ball, shell = random_splats(1500, degree=0), random_splats(1500, degree=0, seed=1)
+    directions = torch.nn.functional.normalize(shell.means, dim=1)
+    gray = (torch.tensor([0.5, rim]) - 0.5) / 0.28209479177387814
+    inside = replace(
+        ball,
+        means=0.8 * ball.means,
+        scales=torch.full((1500, 3), 0.08),
+        opacities=torch.full((1500,), 0.95),
+        sh0=gray[0].expand(1500, 1, 3).clone(),
+    )
+    outside = replace(
+        shell,
+        means=1.05 * directions,
+        scales=torch.full((1500, 3), 0.05),
+        opacities=torch.full((1500,), 0.04),
+        sh0=gray[1].expand(1500, 1, 3).clone(),
+    )
+    splats = replace(concatenate([inside, outside]), recipe=Recipe())
+    assert guess_background(splats, ring_cameras(4, 64)) == color
+
+
+def test_where_no_rim_is_seen_no_background_is_guessed() -> None:
+    far = replace(random_splats(40), means=random_splats(40).means + 100)
+    assert guess_background(far, ring_cameras(3)) is None
+    assert guess_background(random_splats(40), ring_cameras(3).select([])) is None

@@ -19,7 +19,7 @@ from gaussianvae.fitting.polish import polish
 from gaussianvae.growth.choice import children_allowed, choose
 from gaussianvae.growth.lineage import Lineage, check_lineage
 from gaussianvae.growth.sensitivity import DEFAULT_SCORE, Curvature, curvature, score
-from gaussianvae.guess import guess_recipe
+from gaussianvae.guess import guess_background, guess_recipe
 from gaussianvae.model.residuals import insert
 from gaussianvae.model.tokens import make_tokens
 from gaussianvae.model.vae import predict
@@ -168,6 +168,11 @@ def enhance(
             len(splats),
             torch.cat([torch.zeros(len(rest), dtype=torch.bool), within.born]),
         )
+    if config.polish_steps(scale) and splats.recipe.background is None:
+        color = guess_background(splats, cameras)
+        splats = replace(splats, recipe=replace(splats.recipe, background=color))
+        shown = "both black and white" if color is None else "white" if color[0] else "black"
+        report.message(f"the background of its photos is taken for {shown} (--background sets it)")
     changing = None if bool(region.all()) else region[edit.parents]
     fine = polish(
         fine, splats, cameras, scale, config.polish_steps(scale), rows=changing, seed=config.seed, report=report

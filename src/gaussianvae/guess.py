@@ -1,6 +1,6 @@
 """What a splat that doesn't say betrays of its own training: the recipe, the size of a pixel, stand-in cameras.
 
-The statistics are free of unit and were fitted to some 220 fits of known recipe (`benchmarks/guesses.py`).
+The statistics are free of unit and were fitted to some 300 fits of known recipe (`benchmarks/guesses.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gaussianvae.progress import SILENT, Reporter
-from gaussianvae.scene.cameras import Cameras, footprints
+from gaussianvae.rasterize import render
+from gaussianvae.rasterize.types import Filter
+from gaussianvae.scene.cameras import Cameras, footprints, spread_views
 from gaussianvae.scene.orbits import orbit
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.splats import Splats
@@ -22,19 +24,25 @@ from gaussianvae.scene.splats import Splats
 VISIBLE = 0.2
 """Opacity above which a Gaussian's size and place count in what follows."""
 UNEVEN_MIDDLE = 1.05
-"""Above this spread of their middle sizes, Gaussians are a classic fit's (mip: 0.18-1.08, classic: 1.02-3.00)."""
+"""Above this spread of their middle sizes, Gaussians are a classic fit's (mip: 0.10-1.10, classic: 1.02-3.05)."""
 EVEN_LEAST = 0.37
 """Below this spread of their least sizes, a mip fit had a 3D filter (with: 0.11-0.32, without: 0.42-1.29)."""
-PIXEL = {"classic": (1.628, -2.409, 0.331), "mip": (0.601, 0.752, 1.195)}
+PIXEL = {"classic": (1.703, -2.42, 0.383), "mip": (0.694, 0.686, 1.213)}
 """ln(pixel / large size) as constant + a * median opacity + b * ln(median middle size / large size), by mode. Over fits
-left out, the error's standard deviation is 0.23 for classic and 0.36 for mip fits."""
+left out, the error's standard deviation is 0.26 for classic and 0.41 for mip fits."""
 SPACING_MOST, SPACING_FINE = 1.0, 0.24
 """Pixel per spacing of visible Gaussians: the 95 % and the 5 % quantile over classic fits. A larger
 pixel is not believed: the splat is unlike those fits, and a pixel that is too small blurs nothing."""
+RIM = (0.02, 0.5)
+"""Alpha of the pixels at an object's rim: there a fit mixes in the background that its photos had."""
+DARKER, BRIGHTER = -0.02, 0.03
+"""Rim minus interior, medians of gray: below the one the photos' background was black, above the other white; between
+them nothing is said."""
+FEWEST_RIM_PIXELS = 50
 FRAMING = 1.4
 """How much tighter photos frame their object than `orbit` does (1.24 to 1.71 in four captures)."""
-ELEVATIONS = (-15.0, 15.0, 45.0)
-VIEWS = 36
+ELEVATIONS = (-15.0, 15.0, 30.0, 45.0, 60.0, 75.0)
+VIEWS = 72
 
 
 def size_spread(sizes: Float[Tensor, " N"]) -> float:
@@ -81,6 +89,40 @@ def guess_pixel(splats: Splats) -> float:
     return pixel if pixel <= SPACING_MOST * apart or apart == 0 else SPACING_FINE * apart
 
 
+def rim_contrast(splats: Splats, cameras: Cameras, most: int = 4) -> float | None:
+    """How much brighter the rim of what a splat shows is than its interior, medians of gray (0-1) over a few views.
+
+    Args:
+        splats: N Gaussians.
+        cameras: that see them as their photos did.
+        most: views to render.
+
+    Returns:
+        -1 to 1; None where a splat has no rim to speak of, as a room has none.
+    """
+    known = splats.recipe
+    mode = known.mode or "classic"
+    pixel = Filter(mode, known.eps2d if known.eps2d is not None else 0.3 if mode == "classic" else 0.1)
+    rim, inner = [], []
+    with torch.no_grad():
+        for view in spread_views(len(cameras), most):
+            seen = render(splats, cameras, view, filter=pixel)
+            gray = (seen.rgb / seen.alpha.clamp_min(1e-3)[..., None]).clamp(0, 1).mean(2)
+            rim.append(gray[(seen.alpha > RIM[0]) & (seen.alpha < RIM[1])])
+            inner.append(gray[seen.alpha > 0.95])
+    if not rim or min(len(torch.cat(rim)), len(torch.cat(inner))) < FEWEST_RIM_PIXELS:
+        return None
+    return float(torch.cat(rim).median() - torch.cat(inner).median())
+
+
+def guess_background(splats: Splats, cameras: Cameras) -> tuple[float, float, float] | None:
+    """The likely color beyond the scene in a splat's photos: black, white, or None where nothing tells."""
+    contrast = rim_contrast(splats, cameras)
+    if contrast is None or DARKER <= contrast <= BRIGHTER:
+        return None
+    return (0.0, 0.0, 0.0) if contrast < DARKER else (1.0, 1.0, 1.0)
+
+
 def spacing(splats: Splats) -> float:
     """Distance to the eighth nearest visible Gaussian, its 75 % quantile over (at most 100,000) visible ones."""
     from scipy.spatial import cKDTree
@@ -93,7 +135,7 @@ def spacing(splats: Splats) -> float:
 
 
 def estimate_cameras(splats: Splats, width: int | None = None, report: Reporter = SILENT) -> Cameras:
-    """Stand-ins for the cameras that a splat was trained with: three circles around it, square images.
+    """Stand-ins for the cameras that a splat was trained with: six circles around it, most above; square images.
 
     Args:
         splats: N Gaussians.
