@@ -15,6 +15,7 @@ from gaussianvae.fitting import reconstruct as fitting
 from gaussianvae.fitting.holdout import hold_out
 from gaussianvae.formats import cameras_beside, write_cameras, write_splats
 from gaussianvae.growth.lineage import write_lineage
+from gaussianvae.scene.imaging import Operator
 
 
 def reconstruct(
@@ -25,6 +26,7 @@ def reconstruct(
     factor: float,
     lineage: Path | None = None,
     background: str = "black",
+    operator: Operator = "area",
     held_out: float = 0.0,
     checkpoint: Path | None = None,
     config: Annotated[fitting.ReconstructConfig | None, Parameter(name="*")] = None,
@@ -37,6 +39,7 @@ def reconstruct(
         factor: Reduction of the photos before the fit: 8 takes 800 px photos at 100 px.
         lineage: Write the lineage to this file (.safetensors).
         background: Under transparent photos: black, white or r,g,b.
+        operator: How the photos are brought down by the factor: area, or bicubic (antialiased).
         held_out: Share of the photos, evenly spread, that the fit doesn't see, up to 0.5, so that `refine` can judge by
             them; at least 2 where it isn't 0.
         checkpoint: Resume from this file when it is there; by default beside the output, removed when the fit is done.
@@ -56,7 +59,7 @@ def reconstruct(
     used = list(photos.train)
     if held_out:
         used = [used[view] for view in hold_out(len(used), held_out)[0]]
-    views = load_views(photos, used, factor, color, report=report)
+    views = load_views(photos, used, factor, color, operator, report)
     if checkpoint is None:
         checkpoint = output.with_name(f"{output.stem}.checkpoint.safetensors")
     result = fitting.reconstruct(views, config, factor=factor, checkpoint=checkpoint, report=report)
