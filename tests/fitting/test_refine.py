@@ -170,7 +170,16 @@ def test_the_best_look_at_the_held_out_photos_is_kept() -> None:
     seen = select_views(views, held)
     again = measure(result.splats, seen, resize(seen.cameras, 1 / SCALE), "area")
     assert again == result.after
-    assert result.after.decibels == max(check.figure.decibels for check in result.checks)
+    assert result.after == max(result.checks, key=lambda check: check.decibels).figure
+
+
+def test_only_a_start_that_saw_the_judges_is_judged_without_their_favor() -> None:
+    views = photos()
+    flattered = refine(perturbed(), views, SCALE, CONFIG).checks
+    fair = refine(perturbed(), views, SCALE, CONFIG, held=hold_out(10, CONFIG.held_out)[1]).checks
+    assert [check.figure for check in flattered] == [check.figure for check in fair]
+    assert all(check.favor == 0 for check in [*fair, *flattered[1:]]) and flattered[0].favor >= 0
+    assert flattered[0].decibels == flattered[0].figure.decibels - flattered[0].favor
 
 
 def test_killed_three_times_it_ends_where_an_undisturbed_run_does(

@@ -39,7 +39,7 @@ from gaussianvae.growth.choice import choose
 from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.rasterize import rasterize
 from gaussianvae.rasterize.losses import l1_ssim
-from gaussianvae.scene.cameras import Cameras, footprints, resize
+from gaussianvae.scene.cameras import Cameras, footprints, resize, spread_views
 from gaussianvae.scene.edits import RowEdit, keep, unchanged
 from gaussianvae.scene.imaging import Operator, reduce_image
 from gaussianvae.scene.recipe import Recipe
@@ -107,7 +107,8 @@ class Refined:
     before: Figure
     """The start's figure on the held-out photos."""
     after: Figure
-    """The result's; never less in `decibels`."""
+    """The result's. Where the start's own fit had seen those photos, it is compared without that favor (`Check.favor`);
+    else this is never less in `decibels`."""
     checks: tuple[Check, ...]
     steps: int
     """Steps taken; the result may be an earlier state."""
@@ -208,9 +209,10 @@ def refine(
         load_checkpoint(run, checkpoint, identity, config.filter_3d)
         report.message(f"goes on after step {run.step}")
     else:
-        look(run, judging, scale, config)
+        look(run, judging, None, scale, config)
     save = None if checkpoint is None else lambda: save_checkpoint(run, checkpoint, identity)
-    optimize(run, fitted, judging, scale, config, max_rows(splats, config), save=save, report=report)
+    peers = None if held is not None else select_views(views, peers_of(learned, len(judges)))
+    optimize(run, fitted, judging, peers, scale, config, max_rows(splats, config), save=save, report=report)
     result = finished(run, start)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
@@ -243,12 +245,24 @@ def start_run(start: Splats, fine: Cameras, config: RefineConfig, rates: Rates) 
     return Run(parameters, edit, phi, torch.zeros(len(start)), State(start, edit))
 
 
-def look(run: Run, held: Views, scale: float, config: RefineConfig) -> None:
-    """Judge the present state by the held-out photos and keep it if it is the best."""
+def peers_of(learned: Sequence[int], count: int) -> list[int]:
+    """Some of the views that are learned from, as many as judge, evenly spread."""
+    return [learned[place] for place in spread_views(len(learned), count)]
+
+
+def look(run: Run, held: Views, peers: Views | None, scale: float, config: RefineConfig) -> None:
+    """Judge the present state by the held-out photos and keep it if it is the best.
+
+    A start whose own fit saw the held-out photos is favored by them as any fit is by what it learned from. By how much,
+    the first look after it tells: photos that were learned from (`peers`) look so much better in it than those held out.
+    """
     # before the first step the start itself is judged, not what the optimizer makes of it
     state = run.best if run.step == 0 else State(present(run, config), run.edit)
     figure = measure(state.splats, held, resize(held.cameras, 1 / scale), config.operator)
-    if not run.checks or figure.decibels > best_check(run).figure.decibels:
+    if len(run.checks) == 1 and peers is not None:
+        seen = measure(state.splats, peers, resize(peers.cameras, 1 / scale), config.operator)
+        run.checks[0] = replace(run.checks[0], favor=max(0.0, seen.decibels - figure.decibels))
+    if not run.checks or figure.decibels > best_check(run).decibels:
         run.best = state
     run.checks.append(Check(run.step, figure, progress_of(run, config) < GROWTH_END))
 
@@ -263,6 +277,7 @@ def optimize(
     run: Run,
     fitted: Views,
     held: Views,
+    peers: Views | None,
     scale: float,
     config: RefineConfig,
     rows: int,
@@ -279,7 +294,7 @@ def optimize(
             loss = take_step(run, fitted, fine, config)
             run.seconds = time.monotonic() - begin
             if run.step % EVERY == 0:
-                look(run, held, scale, config)
+                look(run, held, peers, scale, config)
                 if run.checks[-1].growing and not grow(run, fine, rows):
                     report.message(f"stopped after {run.step} steps: every Gaussian had faded away")
                     return
@@ -293,7 +308,7 @@ def optimize(
                 save()
                 saved = time.monotonic()
     if run.checks[-1].step != run.step:
-        look(run, held, scale, config)
+        look(run, held, peers, scale, config)
 
 
 def take_step(run: Run, fitted: Views, fine: Cameras, config: RefineConfig) -> float:
@@ -330,8 +345,8 @@ def settled(checks: list[Check]) -> bool:
     recent, earlier = checks[-looks:], checks[:-looks]
     if not earlier:
         return False
-    reached = max(check.figure.decibels for check in earlier)
-    return max(check.figure.decibels for check in recent) < reached + WORTH
+    reached = max(check.decibels for check in earlier)
+    return max(check.decibels for check in recent) < reached + WORTH
 
 
 def finished(run: Run, start: Splats) -> Refined:

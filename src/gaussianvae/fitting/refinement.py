@@ -16,7 +16,7 @@ from gaussianvae.scene.edits import RowEdit
 from gaussianvae.scene.splats import Splats, splats_from_state, state_tensors
 from gaussianvae.tensorfiles import read_tensors, write_tensors
 
-CHECKPOINT = "gaussianvae.refine/1"
+CHECKPOINT = "gaussianvae.refine/2"
 RATES = Rates(means=0.24, log_scales=2e-2, quats=8e-3, logits=6e-2, sh0=1e-2, shN=1e-3, final=0.02, floor=0.2)
 """Step sizes; the means' in fine pixels at the median Gaussian, so that they fit any scene and any scale."""
 MEANS_FLOOR = 0.05
@@ -30,6 +30,13 @@ class Check:
     figure: Figure
     growing: bool
     """Whether rows were still to be split after it."""
+    favor: float = 0.0
+    """dB by which photos that the splat's own fit had seen flatter it; only the start has any."""
+
+    @property
+    def decibels(self) -> float:
+        """The figure as one number, without favor."""
+        return self.figure.decibels - self.favor
 
 
 @dataclass(frozen=True)
@@ -73,14 +80,14 @@ class Run:
 
 def best_check(run: Run) -> Check:
     """The look at the state that is kept: the first of the best."""
-    return max(run.checks, key=lambda check: check.figure.decibels)
+    return max(run.checks, key=lambda check: check.decibels)
 
 
 def save_checkpoint(run: Run, path: Path, identity: str) -> None:
     """Everything that the rest of the run depends on."""
     tensors = {f"parameters.{name}": value for name, value in run.parameters.tensors().items()}
     tensors |= {"phi": run.phi, "score": run.score, "parents": run.edit.parents, "born": run.edit.born}
-    looks = [[check.step, check.figure.psnr, check.figure.ssim, check.growing] for check in run.checks]
+    looks = [[check.step, check.figure.psnr, check.figure.ssim, check.growing, check.favor] for check in run.checks]
     tensors["checks"] = torch.tensor(looks, dtype=torch.float64)
     tensors |= {"best.parents": run.best.edit.parents, "best.born": run.best.edit.born}
     tensors |= state_tensors(run.best.splats, "best")
@@ -104,7 +111,9 @@ def load_checkpoint(run: Run, path: Path, identity: str, filter_3d: bool) -> Non
     run.phi, run.score = tensors["phi"], tensors["score"]
     run.edit = RowEdit(tensors["parents"], count, tensors["born"])
     run.step, run.seconds = int(metadata["step"]), float(metadata["seconds"])
-    run.checks = [Check(int(s), Figure(psnr, ssim), bool(g)) for s, psnr, ssim, g in tensors["checks"].tolist()]
+    run.checks = [
+        Check(int(s), Figure(psnr, ssim), bool(g), favor) for s, psnr, ssim, g, favor in tensors["checks"].tolist()
+    ]
     if best_check(run).step > 0:
         recipe = replace(run.best.splats.recipe, filter_3d=filter_3d)
         edit = RowEdit(tensors["best.parents"], count, tensors["best.born"])
