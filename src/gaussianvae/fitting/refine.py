@@ -254,7 +254,7 @@ def look(run: Run, held: Views, peers: Views | None, scale: float, config: Refin
     """Judge the present state by the held-out photos and keep it if it is the best.
 
     A start whose own fit saw the held-out photos is favored by them as any fit is by what it learned from. By how much,
-    the first look after it tells: photos that were learned from (`peers`) look so much better in it than those held out.
+    the first look after it tells: photos learned from (`peers`) look so much better in it than those held out.
     """
     # before the first step the start itself is judged, not what the optimizer makes of it
     state = run.best if run.step == 0 else State(present(run, config), run.edit)
