@@ -60,7 +60,7 @@ docs: setup ## build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
 
 weights: setup ## re-make the shipped weights from nothing (hours: scenes, fits, training; resumes)
-	$(BIN)/gaussianvae factory -o $(SHARDS) $(if $(MESHES),--meshes $(MESHES))
+	$(BIN)/gaussianvae factory -o $(SHARDS) $(if $(MESHES),--mesh-drafts 5 --meshes $(MESHES))
 	$(BIN)/gaussianvae train $(SHARDS) -o $(WEIGHTS) --work runs/training --bfloat16
 
 clean: ## remove what can be made again, but for the environment and runs/
