@@ -45,7 +45,9 @@ VARIANTS = {
 def judge(model: LineageVAE, shards: list[Shard]) -> dict[str, list[float]]:
     """Gain of every held-out scene, bare and with its lineage."""
     return {
-        name: [gain(make_trial(model, shard, with_lineage=shown), 1.0, PIXEL_FILTER) for shard in shards]
+        name: [
+            gain(make_trial(model, shard, parents="size", with_lineage=shown), 1.0, PIXEL_FILTER) for shard in shards
+        ]
         for name, shown in (("bare", False), ("lineage", True))
     }
 
