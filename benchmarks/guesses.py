@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from gain import fit_of
 
+from gaussianvae.antialias import training_filter
 from gaussianvae.captures import read_capture
 from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.enhance import enhance
@@ -61,9 +62,11 @@ def over_shards(folder: Path) -> dict[str, object]:
         right["mode"] += guessed.mode == truth.mode
         right["filter_3d"] += bool(guessed.filter_3d) == bool(truth.filter_3d)
         color = (1.0, 1.0, 1.0) if shard.background[0] > 0.5 else (0.0, 0.0, 0.0)
-        said = guess_background(bare(shard.splats), shard.cameras)
+        silent = bare(shard.splats)
+        pixel = training_filter(guess_recipe(silent))
+        said = guess_background(silent, shard.cameras, pixel)
         background["unsaid" if said is None else "right" if said == color else "wrong"] += 1
-        between = rim_contrast(bare(shard.splats), shard.cameras)
+        between = rim_contrast(silent, shard.cameras, pixel)
         if between is not None:
             contrast["white" if color[0] else "black"].append(between)
         large, features = pixel_features(shard.splats)

@@ -19,6 +19,7 @@ from gaussianvae.guess import (
     spacing,
 )
 from gaussianvae.progress import Silent
+from gaussianvae.rasterize import Filter
 from gaussianvae.scene.cameras import footprints
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.splats import concatenate
@@ -113,10 +114,10 @@ def test_a_rim_of_the_backgrounds_color_betrays_it(rim: float, color: tuple[floa
         sh0=gray[1].expand(1500, 1, 3).clone(),
     )
     splats = replace(concatenate([inside, outside]), recipe=Recipe())
-    assert guess_background(splats, ring_cameras(4, 64)) == color
+    assert guess_background(splats, ring_cameras(4, 64), Filter("classic", 0.3)) == color
 
 
 def test_where_no_rim_is_seen_no_background_is_guessed() -> None:
     far = replace(random_splats(40), means=random_splats(40).means + 100)
-    assert guess_background(far, ring_cameras(3)) is None
-    assert guess_background(random_splats(40), ring_cameras(3).select([])) is None
+    assert guess_background(far, ring_cameras(3), Filter("classic", 0.3)) is None
+    assert guess_background(random_splats(40), ring_cameras(3).select([]), Filter("classic", 0.3)) is None

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gaussianvae.antialias import PIXEL_FILTER, anchor
+from gaussianvae.antialias import PIXEL_FILTER, anchor, training_filter
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.fitting.polish import polish
 from gaussianvae.growth.choice import children_allowed, choose
@@ -151,9 +151,10 @@ def enhance(
         report.message(f"the splat doesn't say how it was trained; its sizes look like a {splats.recipe.mode} fit")
     start = anchor(splats, cameras, scale)
     region = inside(splats, config.roi)
+    whole = bool(region.all())
     if config.method == "anchor" or scale == 1:
         fine, edit = start, unchanged(len(start))
-    elif bool(region.all()):
+    elif whole:
         fine, edit = _divide(splats, start, scale, config, cameras, lineage, weights, report)
     else:
         rows, rest = torch.nonzero(region)[:, 0], torch.nonzero(~region)[:, 0]
@@ -169,11 +170,11 @@ def enhance(
             torch.cat([torch.zeros(len(rest), dtype=torch.bool), within.born]),
         )
     if config.polish_steps(scale) and splats.recipe.background is None:
-        color = guess_background(splats, cameras)
+        color = guess_background(splats, cameras, training_filter(splats.recipe))
         splats = replace(splats, recipe=replace(splats.recipe, background=color))
         shown = "both black and white" if color is None else "white" if color[0] else "black"
         report.message(f"the background of its photos is taken for {shown} (--background sets it)")
-    changing = None if bool(region.all()) else region[edit.parents]
+    changing = None if whole else region[edit.parents]
     fine = polish(
         fine, splats, cameras, scale, config.polish_steps(scale), rows=changing, seed=config.seed, report=report
     )

@@ -26,7 +26,7 @@ VISIBLE = 0.2
 UNEVEN_MIDDLE = 1.05
 """Above this spread of their middle sizes, Gaussians are a classic fit's (mip: 0.10-1.10, classic: 1.02-3.05)."""
 EVEN_LEAST = 0.37
-"""Below this spread of their least sizes, a mip fit had a 3D filter (with: 0.11-0.32, without: 0.42-1.29)."""
+"""Below this spread of their least sizes, a mip fit had a 3D filter (with: 0.10-0.32, without: 0.42-1.29)."""
 PIXEL = {"classic": (1.703, -2.42, 0.383), "mip": (0.694, 0.686, 1.213)}
 """ln(pixel / large size) as constant + a * median opacity + b * ln(median middle size / large size), by mode. Over fits
 left out, the error's standard deviation is 0.26 for classic and 0.41 for mip fits."""
@@ -89,20 +89,18 @@ def guess_pixel(splats: Splats) -> float:
     return pixel if pixel <= SPACING_MOST * apart or apart == 0 else SPACING_FINE * apart
 
 
-def rim_contrast(splats: Splats, cameras: Cameras, most: int = 4) -> float | None:
+def rim_contrast(splats: Splats, cameras: Cameras, pixel: Filter, most: int = 4) -> float | None:
     """How much brighter the rim of what a splat shows is than its interior, medians of gray (0-1) over a few views.
 
     Args:
         splats: N Gaussians.
         cameras: that see them as their photos did.
+        pixel: the filter that they were trained through.
         most: views to render.
 
     Returns:
         -1 to 1; None where a splat has no rim to speak of, as a room has none.
     """
-    known = splats.recipe
-    mode = known.mode or "classic"
-    pixel = Filter(mode, known.eps2d if known.eps2d is not None else 0.3 if mode == "classic" else 0.1)
     rim, inner = [], []
     with torch.no_grad():
         for view in spread_views(len(cameras), most):
@@ -115,9 +113,9 @@ def rim_contrast(splats: Splats, cameras: Cameras, most: int = 4) -> float | Non
     return float(torch.cat(rim).median() - torch.cat(inner).median())
 
 
-def guess_background(splats: Splats, cameras: Cameras) -> tuple[float, float, float] | None:
-    """The likely color beyond the scene in a splat's photos: black, white, or None where nothing tells."""
-    contrast = rim_contrast(splats, cameras)
+def guess_background(splats: Splats, cameras: Cameras, pixel: Filter) -> tuple[float, float, float] | None:
+    """The likely color beyond the scene in a splat's photos, by `rim_contrast`: black, white, or None where unsure."""
+    contrast = rim_contrast(splats, cameras, pixel)
     if contrast is None or DARKER <= contrast <= BRIGHTER:
         return None
     return (0.0, 0.0, 0.0) if contrast < DARKER else (1.0, 1.0, 1.0)

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gaussianvae.antialias import PIXEL_FILTER, training_filter
+from gaussianvae.fitting.refinement import fine_parameters
 from gaussianvae.fitting.run import SSIM_WEIGHT, view_of_step
 from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.rasterize import rasterize, render
@@ -25,13 +26,11 @@ from gaussianvae.scene.rotations import normalize_quats
 from gaussianvae.scene.splats import Splats
 
 RATES = {"means": 0.04, "log_scales": 2e-3, "quats": 1.4e-3, "logits": 6e-3, "sh0": 4e-3, "shN": 5e-4}
-"""Peak step sizes; the means' in fine pixels at the median Gaussian (benchmarks/polish.py)."""
+"""Peak step sizes; the means' in fine pixels at the median Gaussian."""
 WARM_UP, FINAL = 5, 0.1
 """The first steps rise linearly; from there the sizes fall exponentially to this share."""
 VECTORS = {"means": (1,), "quats": (1,), "shN": (1, 2)}
 """The axes of each parameter along which a turn of the scene mixes its numbers."""
-THINNEST = 0.03
-"""The smallest standard deviation to start from, in fine pixels: thinner ones the filter would hide for good."""
 LARGEST_WINDOW = 1024
 """Side in fine pixels above which a step looks at a window of the image."""
 CHECKED, ENOUGH = 4, 12
@@ -158,15 +157,8 @@ def polish(
     judges = spread_views(len(cameras), CHECKED)
     learned = [view for view in range(len(cameras)) if len(cameras) < ENOUGH or view not in judges]
     phi = footprints(resize(cameras, 1 / scale), fine.means)
-    raw = {
-        "means": fine.means,
-        "log_scales": torch.maximum(fine.scales.clamp_min(1e-12).log(), (THINNEST * phi).log()[:, None]),
-        "quats": fine.quats,
-        "logits": torch.logit(fine.opacities.clamp(1e-4, 0.999)),
-        "sh0": fine.sh0,
-        "shN": fine.shN,
-    }
-    raw = {name: value.detach().clone().requires_grad_() for name, value in raw.items() if value.numel()}
+    values = fine_parameters(fine, phi)
+    raw = {name: value.detach().clone().requires_grad_() for name, value in values.items() if value.numel()}
     adam = VectorAdam(raw, {**RATES, "means": RATES["means"] * float(phi.median())})
     with report.bar("polish", steps) as bar:
         for step in range(steps):

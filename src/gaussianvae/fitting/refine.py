@@ -23,7 +23,7 @@ from gaussianvae.antialias import PIXEL_FILTER
 from gaussianvae.captures import Views, digest
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.fitting.holdout import Figure, check_match, hold_out, measure, select_views
-from gaussianvae.fitting.parameters import Activated, Rates, filter_variance, raw_parameters
+from gaussianvae.fitting.parameters import Activated, Rates, filter_variance
 from gaussianvae.fitting.refinement import (
     RATES,
     Check,
@@ -31,6 +31,7 @@ from gaussianvae.fitting.refinement import (
     State,
     SteppedParameters,
     best_check,
+    fine_parameters,
     load_checkpoint,
     save_checkpoint,
 )
@@ -55,8 +56,6 @@ GROWTH_SHARE = 0.12
 """Of the rows that one growth may split."""
 FAINT = 0.005
 """Gaussians of less opacity are pruned."""
-THINNEST = 0.03
-"""The smallest standard deviation to start from, in fine pixels: thinner ones the filter would hide for good."""
 PATIENCE, WORTH = 3, 0.02
 """So many looks without that gain (dB) end the run; twice as many while rows are still to be split."""
 CHECKPOINT_SECONDS = 60.0
@@ -238,8 +237,7 @@ def fine_recipe(before: Recipe, cameras: Cameras, scale: float, factor: float | 
 def start_run(start: Splats, fine: Cameras, config: RefineConfig, rates: Rates) -> Run:
     """A run before its first step."""
     phi = footprints(fine, start.means)
-    raw = raw_parameters(start, max(config.sh_degree, start.sh_degree))
-    raw["log_scales"] = torch.maximum(raw["log_scales"], (THINNEST * phi).log()[:, None])
+    raw = fine_parameters(start, phi, max(config.sh_degree, start.sh_degree))
     parameters = SteppedParameters(raw, rates, float(phi.median()))
     edit = unchanged(len(start))
     return Run(parameters, edit, phi, torch.zeros(len(start)), State(start, edit))

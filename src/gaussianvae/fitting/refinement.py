@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.fitting.holdout import Figure
-from gaussianvae.fitting.parameters import Parameters, Rates
+from gaussianvae.fitting.parameters import Parameters, Rates, raw_parameters
 from gaussianvae.scene.edits import RowEdit
 from gaussianvae.scene.splats import Splats, splats_from_state, state_tensors
 from gaussianvae.tensorfiles import read_tensors, write_tensors
@@ -20,6 +20,20 @@ CHECKPOINT = "gaussianvae.refine/2"
 RATES = Rates(means=0.24, log_scales=2e-2, quats=8e-3, logits=6e-2, sh0=1e-2, shN=1e-3, final=0.02, floor=0.2)
 """Step sizes; the means' in fine pixels at the median Gaussian, so that they fit any scene and any scale."""
 MEANS_FLOOR = 0.05
+THINNEST = 0.03
+"""The smallest standard deviation to start from, in fine pixels: thinner ones the filter would hide for good."""
+
+
+def fine_parameters(splats: Splats, phi: Float[Tensor, " N"], sh_degree: int | None = None) -> dict[str, Tensor]:
+    """Raw parameters of a splat to be optimized at a finer resolution, none too thin to be seen there.
+
+    Args:
+        splats: N Gaussians.
+        phi: world size of a fine pixel at each.
+        sh_degree: as in `raw_parameters`.
+    """
+    raw = raw_parameters(splats, sh_degree)
+    return {**raw, "log_scales": torch.maximum(raw["log_scales"], (THINNEST * phi).log()[:, None])}
 
 
 @dataclass(frozen=True)
