@@ -23,7 +23,7 @@ from gaussianvae.scene.rotations import quats_to_rotmats
 from gaussianvae.scene.splats import Splats
 
 SCORES = ("random", "size", "self_gradient", "speedy", "block")
-DEFAULT_SCORE = "block"
+DEFAULT_SCORE = "self_gradient"
 DEFAULT_VIEWS = 12
 
 
