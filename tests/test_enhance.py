@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,10 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gaussianvae import enhance as enhancing
 from gaussianvae.antialias import PIXEL_FILTER, anchor, bake, closed_forms, kept_share
 from gaussianvae.enhance import INVENTED, EnhanceConfig, enhance
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.growth.lineage import Level, Lineage
+from gaussianvae.model.tokens import make_tokens
 from gaussianvae.model.vae import LineageVAE, ModelConfig
 from gaussianvae.model.weights import Weights
 from gaussianvae.rasterize import Filter, render
@@ -22,11 +25,17 @@ from gaussianvae.scene.splats import Splats
 from scenes import random_splats, ring_cameras
 
 
-def some_weights() -> Weights:
+@pytest.fixture(autouse=True)
+def _believing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Untrained weights predict nonsense; most laws are about what is made of it."""
+    monkeypatch.setattr(enhancing, "SHORTFALL", math.inf)
+
+
+def some_weights(spread: float = 0.2) -> Weights:
     torch.manual_seed(2)
     model = LineageVAE(ModelConfig(width=16, latent=4))
     for head in (model.decoder.geometry, model.decoder.appearance):
-        torch.nn.init.normal_(head.out.weight, std=0.2)
+        torch.nn.init.normal_(head.out.weight, std=spread)
     return Weights(model.eval().requires_grad_(False), {}, {})
 
 
@@ -64,6 +73,29 @@ def test_a_region_leaves_the_rest_at_its_anchor() -> None:
     assert torch.equal(result.edit.parents[: len(outside)], outside)
     assert torch.equal(result.splats.means[: len(outside)], start.means[outside])
     assert bool(inside[result.edit.parents[len(outside) :]].all())
+
+
+def test_predictions_that_contradict_the_splat_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    splats, cameras = random_splats(80), ring_cameras(4)
+    config = EnhanceConfig(budget=1.0, polish=0)
+    start = anchor(splats, cameras, 4.0)
+    wild, gentle = some_weights(1.0), some_weights(0.01)
+    believed, sound = (enhance(splats, 4.0, config, cameras=cameras, weights=w).splats for w in (wild, gentle))
+    monkeypatch.setattr(enhancing, "SHORTFALL", 5.0)
+    rejected, taken = (enhance(splats, 4.0, config, cameras=cameras, weights=w).splats for w in (wild, gentle))
+    assert not torch.equal(believed.scales, start.scales) and not torch.equal(sound.scales, start.scales)
+    torch.testing.assert_close(rejected.scales, start.scales)
+    assert torch.equal(taken.scales, sound.scales)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(2.0, [1.0, 1.0, 0.5, 0.0, 0.0]), (math.inf, [1.0] * 5), (0.0, [0.0] * 5)]
+)
+def test_residuals_fade_from_a_size_to_twice_that(limit: float, expected: list[float]) -> None:
+    splats = random_splats(5)
+    tokens = make_tokens(splats, splats, torch.ones(5), 4.0)
+    tokens.own[:, 0] = torch.tensor([0.3, 2.0, 2 * math.sqrt(2), 4.0, 50.0]).log()
+    torch.testing.assert_close(enhancing.trust(tokens, limit), torch.tensor(expected))
 
 
 def test_a_lineage_follows_into_a_region() -> None:

@@ -6,6 +6,7 @@ anchor -> sensitivity -> choice -> model -> insert -> polish -> provenance.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,18 +16,19 @@ from torch import Tensor
 
 from gaussianvae.antialias import PIXEL_FILTER, anchor, training_filter
 from gaussianvae.errors import GaussianVAEError
-from gaussianvae.fitting.polish import polish
+from gaussianvae.fitting.polish import Agreement, polish
 from gaussianvae.growth.choice import children_allowed, choose
 from gaussianvae.growth.lineage import Lineage, check_lineage
 from gaussianvae.growth.sensitivity import DEFAULT_SCORE, Curvature, curvature, score
 from gaussianvae.guess import guess_background, guess_recipe
 from gaussianvae.model.residuals import insert
-from gaussianvae.model.tokens import make_tokens
+from gaussianvae.model.tokens import Tokens, make_tokens
 from gaussianvae.model.vae import predict
 from gaussianvae.model.weights import Weights, shipped_weights
 from gaussianvae.progress import SILENT, Reporter
-from gaussianvae.scene.cameras import Cameras, footprints
+from gaussianvae.scene.cameras import Cameras, footprints, spread_views
 from gaussianvae.scene.edits import RowEdit, unchanged
+from gaussianvae.scene.region import Box, inside
 from gaussianvae.scene.splats import Splats, concatenate
 from gaussianvae.scene.split import split_rows
 
@@ -35,6 +37,14 @@ OBSERVED, REFINED, INVENTED = 0.0, 1.0, 2.0
 MAX_SCALE = 8.0
 FULL_FROM = 1.5
 """The smallest scale trained on; below it the residuals fade out towards scale 1."""
+TRUST = (math.inf, 16.0, 8.0, 4.0, 2.0, 0.0)
+"""Sizes in LR pixels above which the model's residuals fade out, tried in turn until the result agrees with the splat:
+walls and skies of real scenes are covered by Gaussians far larger than those of the objects that it was trained on."""
+CHECKED = 3
+"""Views in which that is seen."""
+CLOSE, SHORTFALL = 42.0, 5.0
+"""A result agrees with the splat where its render, brought down, is as near to the splat's as the anchor's is, but for
+the shortfall (dB); beyond `CLOSE` nothing counts. All held-out training scenes pass with all residuals."""
 POLISH = 100
 """Steps of polish after the model: what more gain costs, benchmarks/polish.py shows."""
 
@@ -65,7 +75,7 @@ class EnhanceConfig:
     """0 takes the mean of the model's distribution, else draws from it; the command writes one file a draw."""
     seed: int = 0
     """Seed of the draw and of random choices."""
-    roi: tuple[float, float, float, float, float, float] | None = None
+    roi: Box | None = None
     """Only Gaussians whose centers lie in this box (x0, y0, z0, x1, y1, z1) are refined; the budget counts them. Scores
     and context are measured within the box, so its border differs a little from a run over the whole splat."""
 
@@ -85,28 +95,6 @@ class Enhanced:
 
     splats: Splats
     edit: RowEdit
-
-
-def inside(splats: Splats, roi: tuple[float, ...] | None) -> Bool[Tensor, " N"]:
-    """Rows in a box (x0, y0, z0, x1, y1, z1); all without one.
-
-    Raises:
-        GaussianVAEError: the box is empty or holds no Gaussian.
-    """
-    if roi is None:
-        return torch.ones(len(splats), dtype=torch.bool)
-    low, high = torch.tensor(roi[:3]), torch.tensor(roi[3:])
-    if not bool((low < high).all()):
-        raise GaussianVAEError(f"the region {roi} is empty; give x0,y0,z0,x1,y1,z1 with x0 < x1, y0 < y1, z0 < z1")
-    mask = ((splats.means >= low) & (splats.means <= high)).all(1)
-    if not mask.any():
-        lo, hi = splats.means.amin(0).tolist(), splats.means.amax(0).tolist()
-        raise GaussianVAEError(f"the region {roi} holds no Gaussian; the splat spans {_box(lo)} to {_box(hi)}")
-    return mask
-
-
-def _box(corner: list[float]) -> str:
-    return "(" + ", ".join(f"{value:.3g}" for value in corner) + ")"
 
 
 def enhance(
@@ -151,37 +139,75 @@ def enhance(
         report.message(f"the splat doesn't say how it was trained; its sizes look like a {splats.recipe.mode} fit")
     start = anchor(splats, cameras, scale)
     region = inside(splats, config.roi)
-    whole = bool(region.all())
+    if config.method != "anchor" and scale > 1 and splats.recipe.background is None:
+        splats = with_background(splats, cameras, report)
+    rule = Agreement(splats, cameras, scale, config.seed)
     if config.method == "anchor" or scale == 1:
         fine, edit = start, unchanged(len(start))
-    elif whole:
-        fine, edit = _divide(splats, start, scale, config, cameras, lineage, weights, report)
     else:
-        rows, rest = torch.nonzero(region)[:, 0], torch.nonzero(~region)[:, 0]
-        part, within = _divide(
-            splats.select(rows), start.select(rows), scale, config, cameras,
-            lineage and Lineage(tuple(replace(level, ancestors=level.ancestors[rows]) for level in lineage.levels)),
-            weights, report,
-        )  # fmt: skip
-        fine = concatenate([start.select(rest), part])
-        edit = RowEdit(
-            torch.cat([rest, rows[within.parents]]),
-            len(splats),
-            torch.cat([torch.zeros(len(rest), dtype=torch.bool), within.born]),
-        )
-    if config.polish_steps(scale) and splats.recipe.background is None:
-        color = guess_background(splats, cameras, training_filter(splats.recipe))
-        splats = replace(splats, recipe=replace(splats.recipe, background=color))
-        shown = "both black and white" if color is None else "white" if color[0] else "black"
-        report.message(f"the background of its photos is taken for {shown} (--background sets it)")
-    changing = None if whole else region[edit.parents]
-    fine = polish(
-        fine, splats, cameras, scale, config.polish_steps(scale), rows=changing, seed=config.seed, report=report
-    )
+        made = _divide(splats, start, region, scale, config, cameras, lineage, weights, report)
+        fine, edit = _trusted(made, rule, start, report) if config.method == "vae" else next(made)
+    changing = None if region.all() else region[edit.parents]
+    fine = polish(fine, rule, config.polish_steps(scale), rows=changing, report=report)
     return Enhanced(_finished(fine, provenance(start, fine, edit), scale), edit)
 
 
+def with_background(splats: Splats, cameras: Cameras, report: Reporter = SILENT) -> Splats:
+    """The splat with a guess of its photos' background, where one can be made."""
+    color = guess_background(splats, cameras, training_filter(splats.recipe))
+    shown = "both black and white" if color is None else "white" if color[0] else "black"
+    report.message(f"the background of its photos is taken for {shown} (--background sets it)")
+    return replace(splats, recipe=replace(splats.recipe, background=color))
+
+
+def _trusted(
+    candidates: Iterator[tuple[Splats, RowEdit]], rule: Agreement, start: Splats, report: Reporter
+) -> tuple[Splats, RowEdit]:
+    """The first candidate that shows, brought down, about what the given splat shows; the last where none does."""
+    views = spread_views(len(rule.cameras), CHECKED)
+    first, bound = True, CLOSE - SHORTFALL
+    for candidate in candidates:
+        agreement = rule.decibels(candidate[0], views) if views else math.inf
+        if agreement >= bound:
+            break
+        if first:
+            bound = min(bound, rule.decibels(start, views) - SHORTFALL)
+            if agreement >= bound:
+                break
+            report.message(
+                f"it has Gaussians larger than any that the model was trained on (what is predicted agrees with it by "
+                f"{agreement:.1f} dB alone): they are left as they are"
+            )
+        first = False
+    return candidate
+
+
 def _divide(
+    splats: Splats,
+    start: Splats,
+    region: Bool[Tensor, " N"],
+    scale: float,
+    config: EnhanceConfig,
+    cameras: Cameras,
+    lineage: Lineage | None,
+    weights: Weights | None,
+    report: Reporter,
+) -> Iterator[tuple[Splats, RowEdit]]:
+    """What becomes of the rows of a region, behind the rest as it was: once with all that the model predicts, then with
+    less and less of what it predicts for large Gaussians."""
+    if region.all():
+        yield from _divide_all(splats, start, scale, config, cameras, lineage, weights, report)
+        return
+    rows, rest = torch.nonzero(region)[:, 0], torch.nonzero(~region)[:, 0]
+    known = lineage and Lineage(tuple(replace(level, ancestors=level.ancestors[rows]) for level in lineage.levels))
+    parts = _divide_all(splats.select(rows), start.select(rows), scale, config, cameras, known, weights, report)
+    for part, edit in parts:
+        parents = torch.cat([rest, rows[edit.parents]])
+        born = torch.cat([torch.zeros(len(rest), dtype=torch.bool), edit.born])
+        yield concatenate([start.select(rest), part]), RowEdit(parents, len(start), born)
+
+
+def _divide_all(
     splats: Splats,
     start: Splats,
     scale: float,
@@ -190,21 +216,32 @@ def _divide(
     lineage: Lineage | None,
     weights: Weights | None,
     report: Reporter,
-) -> tuple[Splats, RowEdit]:
-    """Choose the rows that become two, and refine all of them by the model or not at all."""
+) -> Iterator[tuple[Splats, RowEdit]]:
+    """Choose the rows that become two, and refine all rows by the model, or none for the closed form."""
     phi = footprints(cameras, splats.means)
     count = children_allowed(len(splats), config.budget)
     measured = config.method == "vae" and config.determinacy
     known = curvature(splats, cameras, report=report) if measured else None
     chosen = choose_parents(splats, cameras, phi, scale, count, config, known, report)
     if config.method == "split":
-        return split_rows(start, torch.nonzero(chosen)[:, 0])
+        yield split_rows(start, torch.nonzero(chosen)[:, 0])
+        return
     weights = weights or shipped_weights()
     tokens = make_tokens(splats, start, phi, scale, lineage=lineage, known=known)
     generator = torch.Generator().manual_seed(config.seed) if config.samples else None
+    residuals = predict(weights.model, tokens, generator)
     step = weights.step_for(splats.recipe) * closeness(scale)
-    residuals = predict(weights.model, tokens, generator).scaled(step)
-    return insert(start, residuals, tokens.frames, tokens.order, chosen)
+    for limit in TRUST:
+        yield insert(start, residuals.scaled(step * trust(tokens, limit)), tokens.frames, tokens.order, chosen)
+
+
+def trust(tokens: Tokens, limit: float) -> Float[Tensor, " N"]:
+    """How much of each row's residuals to take, 0-1: all up to `limit` LR pixels along the longest axis, none from
+    twice as many on."""
+    longest = tokens.own[:, 0]
+    if limit in (0, math.inf):
+        return torch.full_like(longest, float(limit > 0))
+    return ((math.log(2 * limit) - longest) / math.log(2)).clamp(0, 1)
 
 
 def choose_parents(

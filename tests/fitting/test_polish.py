@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gaussianvae.antialias import PIXEL_FILTER, anchor, training_filter
-from gaussianvae.fitting.polish import RATES, Agreement, VectorAdam, polish
+from gaussianvae.fitting.polish import FLOOR, RATES, Agreement, VectorAdam, polish
 from gaussianvae.rasterize import render
 from gaussianvae.scene.cameras import resize
 from gaussianvae.scene.imaging import psnr, reduce_image
@@ -37,7 +37,7 @@ def consistency(fine: Splats, given: Splats, size: int, views: int) -> float:
 def test_the_result_agrees_better_also_where_no_step_looked(recipe: Recipe) -> None:
     splats = random_splats(150, recipe=recipe)
     start = anchor(splats, ring_cameras(14, 40), 4.0)
-    result = polish(start, splats, ring_cameras(14, 40), 4.0, 40)
+    result = polish(start, Agreement(splats, ring_cameras(14, 40), 4.0), 40)
     # 9 views on the same ring: all but one lie between those learned from
     assert consistency(result, splats, 40, 9) > consistency(start, splats, 40, 9) + 0.5
     assert result.recipe == start.recipe and len(result) == len(start)
@@ -46,21 +46,21 @@ def test_the_result_agrees_better_also_where_no_step_looked(recipe: Recipe) -> N
 def test_a_splat_that_agrees_already_is_returned_itself() -> None:
     """At scale 1 through the same filter every render is the target itself: nothing can be better."""
     splats = random_splats(40, recipe=Recipe("mip", PIXEL_FILTER.eps2d))
-    assert polish(splats, splats, ring_cameras(5), 1.0, 5) is splats
+    assert polish(splats, Agreement(splats, ring_cameras(5), 1.0), 5) is splats
 
 
 def test_nothing_to_do_returns_the_splat_itself() -> None:
     splats = random_splats(6, recipe=CLASSIC)
-    assert polish(splats, splats, ring_cameras(3), 4.0, 0) is splats
-    assert polish(splats, splats, ring_cameras(3).select([]), 4.0, 5) is splats
+    assert polish(splats, Agreement(splats, ring_cameras(3), 4.0), 0) is splats
+    assert polish(splats, Agreement(splats, ring_cameras(3).select([]), 4.0), 5) is splats
     empty = random_splats(0, recipe=CLASSIC)
-    assert polish(empty, empty, ring_cameras(3), 4.0, 5) is empty
+    assert polish(empty, Agreement(empty, ring_cameras(3), 4.0), 5) is empty
 
 
 def test_rows_that_may_not_change_are_the_same_to_the_bit() -> None:
     splats = random_splats(80, recipe=CLASSIC)
     rows = splats.means[:, 0] > 0
-    result = polish(splats, splats, ring_cameras(5), 4.0, 8, rows=rows)
+    result = polish(splats, Agreement(splats, ring_cameras(5), 4.0), 8, rows=rows)
     for name in ("means", "quats", "scales", "opacities", "sh0", "shN"):
         assert torch.equal(getattr(result, name)[~rows], getattr(splats, name)[~rows])
     assert bool((result.means[rows] != splats.means[rows]).any(1).all())
@@ -68,7 +68,7 @@ def test_rows_that_may_not_change_are_the_same_to_the_bit() -> None:
 
 def test_the_same_seed_gives_the_same_result() -> None:
     splats, cameras = random_splats(60, recipe=CLASSIC), ring_cameras(6)
-    once, again, other = (polish(splats, splats, cameras, 2.5, 6, seed=seed).means for seed in (0, 0, 1))
+    once, again, other = (polish(splats, Agreement(splats, cameras, 2.5, seed), 6).means for seed in (0, 0, 1))
     assert torch.equal(once, again) and not torch.equal(once, other)
 
 
@@ -90,10 +90,10 @@ def test_a_step_turns_with_the_scene(seed: int) -> None:
 
 
 def test_of_single_numbers_it_is_adam() -> None:
-    """One row, so that the floor is a tenth of its own scale and every step 1/1.1 of Adam's."""
+    """One row, so that the floor is a multiple of its own scale and every step the same part of Adam's."""
     g = torch.Generator().manual_seed(3)
     ours, theirs = (torch.zeros(1, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    mine = VectorAdam({"logits": ours}, {"logits": 0.11})
+    mine = VectorAdam({"logits": ours}, {"logits": 0.1 * (1 + FLOOR)})
     adam = torch.optim.Adam([theirs], lr=0.1, eps=0.0)
     for _ in range(20):
         gradient = torch.randn(1, generator=g, dtype=torch.float64)

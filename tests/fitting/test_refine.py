@@ -154,6 +154,21 @@ def test_the_budget_is_never_exceeded(budget: float, monkeypatch: pytest.MonkeyP
         assert int(result.edit.born.sum()) > 0 and len(result.edit) == len(result.splats)
 
 
+def test_nothing_changes_beyond_a_region_and_the_budget_counts_its_rows(tmp_path: Path) -> None:
+    start, box = perturbed(), (0.0, -9.0, -9.0, 9.0, 9.0, 9.0)
+    within = start.means[:, 0] >= 0
+    config = replace(CONFIG, budget=2.0, roi=box)
+    result = refine(start, photos(), SCALE, config, checkpoint=tmp_path / "run.safetensors")
+    parents = result.edit.parents
+    outside = ~within[parents]
+    assert int(outside.sum()) == int((~within).sum()) and not result.edit.born[outside].any()
+    for name in TENSORS[:-1]:
+        assert torch.equal(getattr(result.splats, name)[outside], getattr(start, name)[parents[outside]])
+    assert not result.splats.shN[outside].any() and result.splats.sh_degree == CONFIG.sh_degree
+    assert int(within.sum()) < int((~outside).sum()) <= 2 * int(within.sum())
+    assert result.after.decibels > result.before.decibels + 0.3
+
+
 def test_the_result_is_never_worse_than_its_start() -> None:
     views, start, report = photos(), perturbed(), Stopper()
     wild = replace(RATES, means=1e3, log_scales=3.0, logits=50.0, sh0=20.0)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gaussianvae.captures.capture import Capture
+from gaussianvae.captures.capture import Capture, SparsePoints
 from gaussianvae.captures.photos import decode
 from gaussianvae.captures.undistort import undistort
 from gaussianvae.errors import GaussianVAEError
@@ -36,13 +36,18 @@ class Views:
     """Coverage, where the photos have it."""
     background: Float[Tensor, "3"]
     """What lies under transparent photos, RGB 0-1."""
+    points: SparsePoints | None = None
+    """The capture's sparse cloud, where it has one: a place to begin."""
 
 
 def digest(views: Views) -> str:
-    """A key of the photos' content: pixels, coverage, background and cameras."""
+    """A key of the photos' content: pixels, coverage, background, cameras and sparse cloud."""
     sha = hashlib.sha256(repr(views.cameras.sizes).encode())
     for part in (views.images, views.alphas, views.background, views.cameras.viewmats, views.cameras.Ks):
         sha.update(b"none" if part is None else part.contiguous().numpy().tobytes())
+    if views.points is not None:
+        for part in (views.points.means, views.points.colors, views.points.errors):
+            sha.update(part.contiguous().numpy().tobytes())
     return sha.hexdigest()[:24]
 
 
@@ -93,7 +98,7 @@ def load_views(
                 alphas.append(small[..., 3].clamp(0, 1))
             images.append(round_to_8_bits(small[..., :3]))
             bar.advance()
-    return Views(cameras, torch.stack(images), torch.stack(alphas) if alphas else None, color)
+    return Views(cameras, torch.stack(images), torch.stack(alphas) if alphas else None, color, capture.points)
 
 
 def load_depths(capture: Capture, views: Sequence[int], factor: float) -> Float[Tensor, "V H W"] | None:

@@ -89,7 +89,7 @@ def starting_splat(
 
     budget = min(START_BUDGET, config.budget)
     method: Literal["vae", "anchor"] = start
-    chosen = EnhanceConfig(budget=budget, method=method, seed=config.seed)
+    chosen = EnhanceConfig(budget=budget, method=method, roi=config.roi, seed=config.seed)
     return enhance(given, scale, chosen, cameras=cameras, report=report).splats
 
 

@@ -144,7 +144,7 @@ def bicubic_images(case: Case, report: Reporter) -> Method:
     if alphas is not None:
         planes = [enlarge_bicubic(a[None, ..., None], cameras.sizes[v])[0, ..., 0] for v, a in enumerate(alphas)]
         alphas = torch.stack(planes)
-    views = Views(cameras, round_to_8_bits(torch.stack(images)), alphas, coarse.background)
+    views = Views(cameras, round_to_8_bits(torch.stack(images)), alphas, coarse.background, coarse.points)
     factor = case.protocol.judged_factor
     return cached_fit("bicubic_images", views, _mip_config(case), PIXEL_FILTER, factor, case.cache, report)
 

@@ -8,6 +8,7 @@ resolution, brought down by exact area average, and compared with the given spla
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,15 +23,19 @@ from gaussianvae.rasterize import rasterize, render
 from gaussianvae.rasterize.losses import l1_ssim
 from gaussianvae.scene.cameras import Cameras, footprints, project, resize, spread_views
 from gaussianvae.scene.imaging import reduce_image
+from gaussianvae.scene.region import changed_within
 from gaussianvae.scene.rotations import normalize_quats
 from gaussianvae.scene.splats import Splats
 
-RATES = {"means": 0.04, "log_scales": 2e-3, "quats": 1.4e-3, "logits": 6e-3, "sh0": 4e-3, "shN": 5e-4}
+RATES = {"means": 0.08, "log_scales": 4e-3, "quats": 2.8e-3, "logits": 1.2e-2, "sh0": 8e-3, "shN": 1e-3}
 """Peak step sizes; the means' in fine pixels at the median Gaussian."""
 WARM_UP, FINAL = 5, 0.1
 """The first steps rise linearly; from there the sizes fall exponentially to this share."""
+FLOOR = 1.0
+"""Added to each row's root mean square gradient, in units of the mean over rows."""
 VECTORS = {"means": (1,), "quats": (1,), "shN": (1, 2)}
 """The axes of each parameter along which a turn of the scene mixes its numbers."""
+SMOOTH = 1 / 255
 LARGEST_WINDOW = 1024
 """Side in fine pixels above which a step looks at a window of the image."""
 CHECKED, ENOUGH = 4, 12
@@ -41,7 +46,7 @@ BLACK_AND_WHITE = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
 class VectorAdam:
     """Adam whose second moment is shared along vectors, so that its steps turn with the scene (2205.13599).
 
-    Rows whose gradients lie far below the mean move in proportion to them, not by whole steps: what no view shows stays
+    Rows whose gradients lie below the mean move in proportion to them, not by whole steps: what no view shows stays
     where it is, instead of following rounding errors.
     """
 
@@ -65,7 +70,7 @@ class VectorAdam:
                 square = square.mean(VECTORS[name], keepdim=True)
             first = self.first[name].lerp_(gradient, 0.1) / (1 - 0.9**self.count)
             scale = (self.second[name].lerp_(square, 1e-3) / (1 - 0.999**self.count)).sqrt_()
-            floor = 0.1 * scale.mean() + 1e-20
+            floor = FLOOR * scale.mean() + 1e-20
             with torch.no_grad():
                 value -= self.rates[name] * share * first / (scale + floor)
 
@@ -104,8 +109,8 @@ class Agreement:
         K[0, 1, 2] -= top
         return replace(camera, Ks=K, sizes=((w, h),))
 
-    def loss(self, fine: Splats, view: int, turn: int) -> Tensor:
-        """0.8 L1 + 0.2 (1 - SSIM) at the low resolution, seen from one view; `turn` picks background and window."""
+    def pair(self, fine: Splats, view: int, turn: int) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w 3"]]:
+        """The finer splat's render, brought down, and the given one's; `turn` picks background and window."""
         low = self.window(view, turn)
         camera = resize(low, 1 / self.scale)
         colors = self.backgrounds()
@@ -116,9 +121,23 @@ class Agreement:
             fine.means, fine.quats, fine.scales, fine.opacities, fine.sh, camera.viewmats[0], camera.Ks[0],
             camera.sizes[0], filter=PIXEL_FILTER, background=background,
         ).rgb  # fmt: skip
-        return l1_ssim(reduce_image(image, low.sizes[0]), target, SSIM_WEIGHT)
+        return reduce_image(image, low.sizes[0]), target
 
-    def measure(self, fine: Splats, views: list[int]) -> float:
+    def loss(self, fine: Splats, view: int, turn: int) -> Float[Tensor, ""]:
+        """0.8 L1 + 0.2 (1 - SSIM) of a pair, the L1 smooth about zero: where it bends, rounding would decide."""
+        image, target = self.pair(fine, view, turn)
+        smooth = ((image - target).square() + SMOOTH**2).sqrt().mean()
+        return (1 - SSIM_WEIGHT) * smooth + SSIM_WEIGHT * l1_ssim(image, target, 1.0)
+
+    def decibels(self, fine: Splats, views: Sequence[int]) -> float:
+        """PSNR between a finer splat's renders, brought down, and the given one's, over views."""
+        with torch.no_grad():
+            errors = [
+                (low - target).square().mean() for low, target in (self.pair(fine, v, t) for t, v in enumerate(views))
+            ]
+        return -10 * math.log10(max(float(torch.stack(errors).mean()), 1e-10))
+
+    def measure(self, fine: Splats, views: Sequence[int]) -> float:
         """Mean loss over views."""
         with torch.no_grad():
             return sum(float(self.loss(fine, view, turn)) for turn, view in enumerate(views)) / len(views)
@@ -126,43 +145,37 @@ class Agreement:
 
 def polish(
     fine: Splats,
-    given: Splats,
-    cameras: Cameras,
-    scale: float,
+    rule: Agreement,
     steps: int,
     *,
     rows: Bool[Tensor, " M"] | None = None,
-    seed: int = 0,
     report: Reporter = SILENT,
 ) -> Splats:
     """Take optimizer steps that bring a finer splat's renders, area-averaged, to those of the splat it was made from.
 
     Args:
         fine: M Gaussians for `PIXEL_FILTER` at the fine resolution.
-        given: N Gaussians, to be shown with their training filter at the low one.
-        cameras: at the low resolution.
-        scale: between both resolutions, at least 1.
+        rule: what they have to agree with; its seed is that of the order of views and of windows.
         steps: renders, each with its gradient; 0 does nothing.
         rows: those that may change, all by default.
-        seed: of the order of views and of windows.
         report: receives progress.
 
     Returns:
         `fine` with better values in the same rows; `fine` itself where the views that judge (4, kept out of the steps
         where there are 12) don't agree better with the result.
     """
+    cameras = rule.cameras
     if steps < 1 or len(fine) == 0 or len(cameras) == 0:
         return fine
-    rule = Agreement(given, cameras, scale, seed)
     judges = spread_views(len(cameras), CHECKED)
     learned = [view for view in range(len(cameras)) if len(cameras) < ENOUGH or view not in judges]
-    phi = footprints(resize(cameras, 1 / scale), fine.means)
+    phi = footprints(resize(cameras, 1 / rule.scale), fine.means)
     values = fine_parameters(fine, phi)
     raw = {name: value.detach().clone().requires_grad_() for name, value in values.items() if value.numel()}
     adam = VectorAdam(raw, {**RATES, "means": RATES["means"] * float(phi.median())})
     with report.bar("polish", steps) as bar:
         for step in range(steps):
-            loss = rule.loss(_splats(raw, fine), learned[view_of_step(step, len(learned), seed)], step)
+            loss = rule.loss(_splats(raw, fine), learned[view_of_step(step, len(learned), rule.seed)], step)
             loss.backward()  # type: ignore[no-untyped-call]
             if rows is not None:
                 for value in raw.values():
@@ -174,7 +187,7 @@ def polish(
         raw = {name: value.detach() for name, value in raw.items()}
         result = _splats({**raw, "quats": normalize_quats(raw["quats"])}, fine)
     if rows is not None:
-        result = _merged(fine, result, rows)
+        result = changed_within(fine, result, rows)
     # "not better" holds for a loss that isn't a number, too
     better = rule.measure(result, judges) < rule.measure(fine, judges)
     return result if better and all(math.isfinite(float(value.sum())) for value in raw.values()) else fine
@@ -190,21 +203,4 @@ def _splats(raw: dict[str, Tensor], fine: Splats) -> Splats:
         sh0=raw["sh0"],
         shN=raw.get("shN", fine.shN),
         stored=None,
-    )
-
-
-def _merged(before: Splats, after: Splats, rows: Tensor) -> Splats:
-    """Rows of `after` where `rows`, else those of `before`, untouched by the change of parameters."""
-
-    def merge(old: Tensor, new: Tensor) -> Tensor:
-        return torch.where(rows.view(-1, *[1] * (old.ndim - 1)), new, old)
-
-    return replace(
-        after,
-        means=merge(before.means, after.means),
-        quats=merge(before.quats, after.quats),
-        scales=merge(before.scales, after.scales),
-        opacities=merge(before.opacities, after.opacities),
-        sh0=merge(before.sh0, after.sh0),
-        shN=merge(before.shN, after.shN),
     )

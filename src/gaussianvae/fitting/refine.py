@@ -22,6 +22,7 @@ from torch import Tensor
 from gaussianvae.antialias import PIXEL_FILTER
 from gaussianvae.captures import Views, digest
 from gaussianvae.errors import GaussianVAEError
+from gaussianvae.fitting.cost import STEP_RENDERS, estimate
 from gaussianvae.fitting.holdout import Figure, check_match, hold_out, measure, select_views
 from gaussianvae.fitting.parameters import Activated, Rates, filter_variance
 from gaussianvae.fitting.refinement import (
@@ -44,6 +45,7 @@ from gaussianvae.scene.cameras import Cameras, footprints, resize, spread_views
 from gaussianvae.scene.edits import RowEdit, keep, unchanged
 from gaussianvae.scene.imaging import Operator, reduce_image
 from gaussianvae.scene.recipe import Recipe
+from gaussianvae.scene.region import Box, changed_within, inside
 from gaussianvae.scene.splats import Splats, state_tensors
 from gaussianvae.scene.split import halve
 
@@ -80,6 +82,9 @@ class RefineConfig:
     """Mip-Splatting's 3D filter at the fine pixel's footprint while refining; it is part of the result."""
     held_out: float = 0.125
     """Share of the photos that judge and are never learned from, above 0 and at most 0.5; at least 2 photos."""
+    roi: Box | None = None
+    """Only Gaussians whose centers begin in this box (x0, y0, z0, x1, y1, z1), and their children, change; the budget
+    counts them."""
     seed: int = 0
     """Seed of every random choice."""
 
@@ -121,8 +126,9 @@ def progress_of(run: Run, config: RefineConfig) -> float:
 
 def max_rows(splats: Splats, config: RefineConfig) -> int:
     """The budget in Gaussians."""
+    count = int(inside(splats, config.roi).sum())
     # 1.15 * 100 is 114.99999999999999 in floating point, and 115 to everybody
-    return math.floor(config.budget * len(splats) + 1e-9)
+    return len(splats) - count + math.floor(config.budget * count + 1e-9)
 
 
 def sub_pixel_loss(
@@ -207,12 +213,19 @@ def refine(
     if checkpoint is not None and checkpoint.exists():
         load_checkpoint(run, checkpoint, identity, config.filter_3d)
         report.message(f"goes on after step {run.step}")
+        a_render = run.seconds / (STEP_RENDERS * max(1, run.step))
     else:
+        begin = time.monotonic()
         look(run, judging, None, scale, config)
+        a_render = (time.monotonic() - begin) / len(judges)
+    width, height = resize(views.cameras, 1 / scale).sizes[0]
+    rows = max_rows(splats, config)
+    cost = estimate(a_render, config.steps - run.step, len(run.parameters), rows, width * height)
+    report.message(f"{config.steps} steps at most, up to {rows} Gaussians: {cost}")
     save = None if checkpoint is None else lambda: save_checkpoint(run, checkpoint, identity)
     peers = None if held is not None else select_views(views, peers_of(learned, len(judges)))
-    optimize(run, fitted, judging, peers, scale, config, max_rows(splats, config), save=save, report=report)
-    result = finished(run, start)
+    optimize(run, fitted, judging, peers, scale, config, rows, save=save, report=report)
+    result = finished(run)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     gain = f"held-out photos {result.before} -> {result.after}, {len(result.splats)} Gaussians"
@@ -240,7 +253,7 @@ def start_run(start: Splats, fine: Cameras, config: RefineConfig, rates: Rates) 
     raw = fine_parameters(start, phi, max(config.sh_degree, start.sh_degree))
     parameters = SteppedParameters(raw, rates, float(phi.median()))
     edit = unchanged(len(start))
-    return Run(parameters, edit, phi, torch.zeros(len(start)), State(start, edit))
+    return Run(parameters, edit, phi, torch.zeros(len(start)), inside(start, config.roi), start, State(start, edit))
 
 
 def peers_of(learned: Sequence[int], count: int) -> list[int]:
@@ -266,9 +279,10 @@ def look(run: Run, held: Views, peers: Views | None, scale: float, config: Refin
 
 
 def present(run: Run, config: RefineConfig) -> Splats:
-    """The present state as plain Gaussians."""
+    """The present state as plain Gaussians; beyond a region, exactly as it was."""
     variance = filter_variance(run.phi) if config.filter_3d else None
-    return run.parameters.splats(replace(run.best.splats.recipe, filter_3d=config.filter_3d), variance)
+    splats = run.parameters.splats(replace(run.start.recipe, filter_3d=config.filter_3d), variance)
+    return splats if run.active.all() else changed_within(run.start.select(run.edit.parents), splats, run.active)
 
 
 def optimize(
@@ -315,6 +329,10 @@ def take_step(run: Run, fitted: Views, fine: Cameras, config: RefineConfig) -> f
     out = run.parameters.activate(filter_variance(run.phi) if config.filter_3d else None)
     loss = sub_pixel_loss(out, fine, view, fitted.images[view], fitted.background, config.operator)
     loss.backward()
+    if not run.active.all():
+        for value in run.parameters.raw.values():
+            if value.grad is not None:
+                value.grad[~run.active] = 0
     gradient = run.parameters.raw["means"].grad
     if gradient is not None:
         run.score += gradient.norm(dim=1)
@@ -325,13 +343,14 @@ def take_step(run: Run, fitted: Views, fine: Cameras, config: RefineConfig) -> f
 
 def grow(run: Run, fine: Cameras, rows: int) -> bool:
     """Prune faint rows, then split those of largest score, 12 % at most and up to `rows`; False where none is left."""
-    kept = keep(run.parameters.raw["logits"].detach().sigmoid() > FAINT)
-    if len(kept) == 0:
+    kept = keep((run.parameters.raw["logits"].detach().sigmoid() > FAINT) | ~run.active)
+    active = kept.apply(run.active)
+    if not active.any():
         return False
-    count = max(0, min(math.floor(GROWTH_SHARE * len(run.score)), rows - len(kept), len(kept)))
-    chosen = torch.nonzero(choose(kept.apply(run.score), count))[:, 0]
+    count = max(0, min(math.floor(GROWTH_SHARE * int(run.active.sum())), rows - len(kept), int(active.sum())))
+    chosen = torch.nonzero(choose(kept.apply(run.score).where(active, -1.0), count))[:, 0]
     edit = run.parameters.prune_and_split(kept, chosen, halve)
-    run.edit = run.edit.then(edit)
+    run.edit, run.active = run.edit.then(edit), edit.apply(run.active)
     run.score = torch.zeros(len(edit))
     run.phi = footprints(fine, run.parameters.raw["means"].detach())
     return True
@@ -347,10 +366,10 @@ def settled(checks: list[Check]) -> bool:
     return max(check.decibels for check in recent) < reached + WORTH
 
 
-def finished(run: Run, start: Splats) -> Refined:
+def finished(run: Run) -> Refined:
     """The best state, with what its rows inherit from the start's."""
-    extras = {name: run.best.edit.apply(column) for name, column in start.extras.items()}
-    splats = replace(run.best.splats, extras=extras, comments=start.comments)
+    extras = {name: run.best.edit.apply(column) for name, column in run.start.extras.items()}
+    splats = replace(run.best.splats, extras=extras, comments=run.start.comments)
     return Refined(splats, run.best.edit, run.checks[0].figure, best_check(run).figure, tuple(run.checks), run.step)
 
 

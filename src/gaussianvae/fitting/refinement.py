@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gaussianvae.errors import GaussianVAEError
@@ -16,7 +16,7 @@ from gaussianvae.scene.edits import RowEdit
 from gaussianvae.scene.splats import Splats, splats_from_state, state_tensors
 from gaussianvae.tensorfiles import read_tensors, write_tensors
 
-CHECKPOINT = "gaussianvae.refine/2"
+CHECKPOINT = "gaussianvae.refine/3"
 RATES = Rates(means=0.24, log_scales=2e-2, quats=8e-3, logits=6e-2, sh0=1e-2, shN=1e-3, final=0.02, floor=0.2)
 """Step sizes; the means' in fine pixels at the median Gaussian, so that they fit any scene and any scale."""
 MEANS_FLOOR = 0.05
@@ -86,6 +86,9 @@ class Run:
     """World size of a fine pixel at each row."""
     score: Float[Tensor, " N"]
     """Sum of the position gradients' lengths since the last growth."""
+    active: Bool[Tensor, " N"]
+    """The rows that may change."""
+    start: Splats
     best: State
     checks: list[Check] = field(default_factory=list)
     step: int = 0
@@ -100,7 +103,13 @@ def best_check(run: Run) -> Check:
 def save_checkpoint(run: Run, path: Path, identity: str) -> None:
     """Everything that the rest of the run depends on."""
     tensors = {f"parameters.{name}": value for name, value in run.parameters.tensors().items()}
-    tensors |= {"phi": run.phi, "score": run.score, "parents": run.edit.parents, "born": run.edit.born}
+    tensors |= {
+        "phi": run.phi,
+        "score": run.score,
+        "active": run.active,
+        "parents": run.edit.parents,
+        "born": run.edit.born,
+    }
     looks = [[check.step, check.figure.psnr, check.figure.ssim, check.growing, check.favor] for check in run.checks]
     tensors["checks"] = torch.tensor(looks, dtype=torch.float64)
     tensors |= {"best.parents": run.best.edit.parents, "best.born": run.best.edit.born}
@@ -122,7 +131,7 @@ def load_checkpoint(run: Run, path: Path, identity: str, filter_3d: bool) -> Non
     run.parameters.load(
         {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     )
-    run.phi, run.score = tensors["phi"], tensors["score"]
+    run.phi, run.score, run.active = tensors["phi"], tensors["score"], tensors["active"]
     run.edit = RowEdit(tensors["parents"], count, tensors["born"])
     run.step, run.seconds = int(metadata["step"]), float(metadata["seconds"])
     run.checks = [

@@ -35,9 +35,10 @@ class Residuals:
     geometry: Float[Tensor, "N 3 10"]
     appearance: Float[Tensor, "N 3 4"]
 
-    def scaled(self, step: float) -> Residuals:
-        """All corrections times one factor."""
-        return Residuals(self.geometry * step, self.appearance * step)
+    def scaled(self, step: float | Float[Tensor, " N"]) -> Residuals:
+        """All corrections times one factor, or each row's times its own."""
+        by = step if isinstance(step, float | int) else step[:, None, None]
+        return Residuals(self.geometry * by, self.appearance * by)
 
     def to_float32(self) -> Residuals:
         """The same in single precision."""
