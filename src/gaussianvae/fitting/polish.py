@@ -27,15 +27,16 @@ from gaussianvae.scene.region import changed_within
 from gaussianvae.scene.rotations import normalize_quats
 from gaussianvae.scene.splats import Splats
 
-RATES = {"means": 0.08, "log_scales": 4e-3, "quats": 2.8e-3, "logits": 1.2e-2, "sh0": 8e-3, "shN": 1e-3}
-"""Peak step sizes; the means' in fine pixels at the median Gaussian."""
+RATES = {"means": 0.16, "log_scales": 8e-3, "quats": 5.6e-3, "logits": 2.4e-2, "sh0": 1.6e-2, "shN": 2e-3}
+"""Peak step sizes, for rows far above `FLOOR`; the means' in fine pixels at the median Gaussian."""
 WARM_UP, FINAL = 5, 0.1
 """The first steps rise linearly; from there the sizes fall exponentially to this share."""
-FLOOR = 1.0
+FLOOR = 3.0
 """Added to each row's root mean square gradient, in units of the mean over rows."""
 VECTORS = {"means": (1,), "quats": (1,), "shN": (1, 2)}
 """The axes of each parameter along which a turn of the scene mixes its numbers."""
 SMOOTH = 1 / 255
+"""Differences well under this count by their square."""
 LARGEST_WINDOW = 1024
 """Side in fine pixels above which a step looks at a window of the image."""
 CHECKED, ENOUGH = 4, 12
