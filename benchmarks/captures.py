@@ -2,8 +2,8 @@
 
     python benchmarks/captures.py [--scenes NAME ...] [--gaussians N] [--steps N] [--json FILE]
 
-Every capture of $GAUSSIANVAE_DATA/captures at the factor that its README names, four times finer than its reduced photos
-(twice where the factor is 2). `mip_matched` is a fit to the same photos with as many Gaussians as the refined splat.
+Every capture of $GAUSSIANVAE_DATA/captures at the factor that its README names, shown four times finer than its reduced
+photos (twice where the factor is 2). `mip_matched` is a fit to the same photos with as many Gaussians as `refined` has.
 An eighth of the training photos is held out of fits, to judge the refinement.
 """
 
@@ -24,7 +24,8 @@ from gaussianvae.evaluate import evaluate
 from gaussianvae.evaluate.baselines import cached_fit
 from gaussianvae.fitting.holdout import hold_out, select_views
 from gaussianvae.fitting.reconstruct import ReconstructConfig
-from gaussianvae.fitting.refine import RefineConfig, refine
+from gaussianvae.fitting.refine import refine
+from gaussianvae.fitting.sub_pixel import RefineConfig
 
 FACTORS = {"beer_can": 8.0, "desk": 8.0, "fern": 2.0, "fox": 16.0, "lego": 8.0}
 WORK = Path("runs/captures")

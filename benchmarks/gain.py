@@ -53,18 +53,23 @@ def capture_of(name: str, path: Path, report: TerminalReporter) -> Path:
     return folder
 
 
-def fit_of(
-    name: str, photos: Capture, mode: str, scale: float, seed: int, report: TerminalReporter
-) -> tuple[Splats, Views, float]:
-    """A scene's LR fit as this benchmark makes it, its photos at LR, and their factor."""
+def fit_of_scene(name: str, mode: str, scale: float, seed: int) -> tuple[float, ReconstructConfig]:
+    """The factor of a scene's LR fit, and its config."""
     lego = name == "lego"
-    factor = max(8.0 if lego else 4.0, scale)
     fit = ReconstructConfig(
         steps=4000 if lego else 3000,
         max_gaussians=10_000 if lego else 6000,
         mode="classic" if mode == "classic" else "mip",
         seed=seed,
     )
+    return max(8.0 if lego else 4.0, scale), fit
+
+
+def fit_of(
+    name: str, photos: Capture, mode: str, scale: float, seed: int, report: TerminalReporter
+) -> tuple[Splats, Views, float]:
+    """A scene's LR fit as this benchmark makes it, its photos at LR, and their factor."""
+    factor, fit = fit_of_scene(name, mode, scale, seed)
     views = load_views(photos, photos.train, factor, report=report)
     splats = cached_fit(f"{name}-{mode}", views, fit, fit.pixel, factor, WORK / "fits", report).splats
     return replace(splats, recipe=replace(splats.recipe, factor=factor)), views, factor

@@ -22,7 +22,8 @@ from gaussianvae.captures import read_capture
 from gaussianvae.cli.refine import starting_splat
 from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.evaluate import evaluate
-from gaussianvae.fitting.refine import RefineConfig, refine
+from gaussianvae.fitting.refine import refine
+from gaussianvae.fitting.sub_pixel import RefineConfig
 
 SCENES = ("bab_cannon", "kh_Duck", "kh_Fox", "kh_WaterBottle", "pc_portal", "pyr_fuze", "lego")
 SCALE = 4.0

@@ -28,8 +28,9 @@ from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.enhance import EnhanceConfig, enhance
 from gaussianvae.evaluate import evaluate
 from gaussianvae.fitting.holdout import MATCH_VIEWS
-from gaussianvae.fitting.refine import EVERY, RefineConfig, refine
+from gaussianvae.fitting.refine import EVERY, refine
 from gaussianvae.fitting.refinement import RATES
+from gaussianvae.fitting.sub_pixel import RefineConfig
 from gaussianvae.growth.sensitivity import DEFAULT_VIEWS
 from gaussianvae.scene.cameras import footprints, resize
 from gaussianvae.scene.splats import Splats

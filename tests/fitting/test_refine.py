@@ -15,16 +15,19 @@ from gaussianvae.antialias import PIXEL_FILTER
 from gaussianvae.captures import Views
 from gaussianvae.cli import main
 from gaussianvae.errors import GaussianVAEError
+from gaussianvae.fitting import optics
 from gaussianvae.fitting import refine as refining
 from gaussianvae.fitting.holdout import Figure, hold_out, measure, select_views, unseen_by
+from gaussianvae.fitting.optics import fit_operator
 from gaussianvae.fitting.parameters import Parameters, raw_parameters
-from gaussianvae.fitting.refine import RefineConfig, Refined, refine, settled, sub_pixel_loss
+from gaussianvae.fitting.refine import Refined, fine_recipe, refine, settled
 from gaussianvae.fitting.refinement import RATES, Check
+from gaussianvae.fitting.sub_pixel import RefineConfig, sub_pixel_loss
 from gaussianvae.formats import find_cameras, read_splats, write_splats
 from gaussianvae.rasterize import render
 from gaussianvae.rasterize.losses import ssim_map
 from gaussianvae.scene.cameras import Cameras, resize
-from gaussianvae.scene.imaging import Operator, area_weights, psnr, reduce_image, round_to_8_bits
+from gaussianvae.scene.imaging import OPERATORS, Operator, area_weights, psnr, reduce_image, round_to_8_bits
 from gaussianvae.scene.splats import Splats
 from scenes import random_splats, ring_cameras
 from tiny_capture import write_capture
@@ -133,6 +136,31 @@ def test_bicubic_photos_are_refined_by_their_own_operator() -> None:
     views, start = photos("bicubic"), perturbed()
     result = refine(start, views, SCALE, replace(CONFIG, operator="bicubic", filter_3d=True))
     assert fine_psnr(result.splats) > fine_psnr(start) + 2
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_the_photos_tell_how_they_were_brought_down(operator: Operator) -> None:
+    views = photos(operator, count=12)
+    learned, held = hold_out(12, 0.25)
+    parts = select_views(views, learned), select_views(views, held)
+    start = replace(perturbed(), recipe=fine_recipe(perturbed().recipe, views.cameras, SCALE, None))
+    assert fit_operator(start, *parts, SCALE, CONFIG, RATES) == operator
+
+
+def test_a_fitted_operator_is_used_and_survives_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optics, "TRIAL", 40)
+    monkeypatch.setattr(refining, "CHECKPOINT_SECONDS", 0.0)
+    views = photos("softer")
+    told = refine(perturbed(), views, SCALE, replace(CONFIG, operator="softer"))
+    fitted = refine(perturbed(), views, SCALE, replace(CONFIG, operator="fit"))
+    assert same(told, fitted)
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(_Stopped):
+        refine(perturbed(), views, SCALE, replace(CONFIG, operator="fit"), checkpoint=path, report=Stopper(200))
+    again = refine(perturbed(), views, SCALE, replace(CONFIG, operator="fit"), checkpoint=path, resume=True)
+    assert same(again, fitted)
 
 
 @pytest.mark.parametrize("budget", [1.0, 1.15, 2.0])

@@ -15,6 +15,7 @@ from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.fitting import refine as refining
 from gaussianvae.fitting.holdout import unseen_by
+from gaussianvae.fitting.sub_pixel import RefineConfig
 from gaussianvae.formats import cameras_beside, find_cameras, read_splats, write_cameras, write_splats
 from gaussianvae.progress import Reporter
 from gaussianvae.scene.cameras import Cameras, resize
@@ -36,7 +37,7 @@ def refine(
     start: Start = "vae",
     resume: bool = False,
     background: str = "black",
-    config: Annotated[refining.RefineConfig | None, Parameter(name="*")] = None,
+    config: Annotated[RefineConfig | None, Parameter(name="*")] = None,
 ) -> None:
     """Make a splat finer by its low-resolution photos: what they show between their pixels, without a finer image.
 
@@ -51,7 +52,7 @@ def refine(
         background: Under transparent photos: black, white or r,g,b.
         config: Further options.
     """
-    report, config = TerminalReporter(), config or refining.RefineConfig()
+    report, config = TerminalReporter(), config or RefineConfig()
     color = parse_background(background)
     if not 1 <= scale <= refining.MAX_SCALE:
         raise GaussianVAEError(f"the scale is {scale:g}; allowed are 1 to {refining.MAX_SCALE:g}")
@@ -66,7 +67,9 @@ def refine(
     checkpoint = output.with_name(f"{output.stem}.refine.safetensors")
     for path in (output, cameras_beside(output), checkpoint):
         check_writable(path, inputs)
-    views = load_views(photos, photos.train, factor, color, config.operator, report)
+    views = load_views(
+        photos, photos.train, factor, color, "area" if config.operator == "fit" else config.operator, report
+    )
     judges = unseen_by(find_cameras(splats), views.cameras)
     if judges is not None:
         report.message(f"{len(judges)} photos that the splat wasn't fitted to judge it")
@@ -80,7 +83,7 @@ def refine(
 
 
 def starting_splat(
-    given: Splats, scale: float, start: Start, config: refining.RefineConfig, cameras: Cameras, report: Reporter
+    given: Splats, scale: float, start: Start, config: RefineConfig, cameras: Cameras, report: Reporter
 ) -> Splats:
     """Where a refinement begins; `cameras` are those of the photos."""
     if start == "as-is" or len(given) == 0:

@@ -9,96 +9,43 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from gaussianvae.antialias import PIXEL_FILTER
 from gaussianvae.captures import Views, digest
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.fitting.cost import STEP_RENDERS, estimate
 from gaussianvae.fitting.holdout import Figure, check_match, hold_out, measure, select_views
-from gaussianvae.fitting.parameters import Activated, Rates, filter_variance
+from gaussianvae.fitting.optics import fit_operator
+from gaussianvae.fitting.parameters import Rates
 from gaussianvae.fitting.refinement import (
     RATES,
     Check,
     Run,
     State,
-    SteppedParameters,
     best_check,
-    fine_parameters,
     load_checkpoint,
     save_checkpoint,
 )
-from gaussianvae.fitting.run import SSIM_WEIGHT, view_of_step
-from gaussianvae.growth.choice import choose
+from gaussianvae.fitting.sub_pixel import RefineConfig, grow, max_rows, present, progress_of, start_run, take_step
 from gaussianvae.progress import SILENT, Reporter
-from gaussianvae.rasterize import rasterize
-from gaussianvae.rasterize.losses import l1_ssim
-from gaussianvae.scene.cameras import Cameras, footprints, resize, spread_views
-from gaussianvae.scene.edits import RowEdit, keep, unchanged
-from gaussianvae.scene.imaging import Operator, reduce_image
+from gaussianvae.scene.cameras import Cameras, resize, spread_views
+from gaussianvae.scene.edits import RowEdit
+from gaussianvae.scene.imaging import Operator
 from gaussianvae.scene.recipe import Recipe
-from gaussianvae.scene.region import Box, changed_within, inside
 from gaussianvae.scene.splats import Splats, state_tensors
-from gaussianvae.scene.split import halve
 
 MAX_SCALE = 8.0
 EVERY = 250
 """Steps between two looks at the held-out photos, and between two growths."""
 GROWTH_END = 0.7
 """Rows are split until this share of the run."""
-GROWTH_SHARE = 0.12
-"""Of the rows that one growth may split."""
-FAINT = 0.005
-"""Gaussians of less opacity are pruned."""
 PATIENCE, WORTH = 3, 0.02
 """So many looks without that gain (dB) end the run; twice as many while rows are still to be split."""
 CHECKPOINT_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class RefineConfig:
-    """How a splat is refined by photos."""
-
-    budget: float = 4.0
-    """Most Gaussians out per Gaussian in, at least 1."""
-    steps: int = 6000
-    """Most optimizer steps, one photo each; growth and step sizes are spread over them."""
-    minutes: float | None = None
-    """Most minutes, those before an interruption counted; growth and step sizes are spread over them where they end
-    before the steps do. A run that the clock ends can't be repeated exactly."""
-    operator: Operator = "area"
-    """How the photos were brought down: `area`, or `bicubic` (antialiased)."""
-    sh_degree: int = 3
-    """Degree that the view-dependent color is raised to, 0-3; a higher one is kept."""
-    filter_3d: bool = False
-    """Mip-Splatting's 3D filter at the fine pixel's footprint while refining; it is part of the result."""
-    held_out: float = 0.125
-    """Share of the photos that judge and are never learned from, above 0 and at most 0.5; at least 2 photos."""
-    roi: Box | None = None
-    """Only Gaussians whose centers begin in this box (x0, y0, z0, x1, y1, z1), and their children, change; the budget
-    counts them."""
-    seed: int = 0
-    """Seed of every random choice."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.budget < math.inf:
-            raise GaussianVAEError(f"the budget is {self.budget:g}; it is at least 1 Gaussian out per Gaussian in")
-        if self.steps < 1:
-            raise GaussianVAEError(f"{self.steps} steps; at least 1 is needed")
-        if self.minutes is not None and not 0 < self.minutes < math.inf:
-            raise GaussianVAEError(f"{self.minutes:g} minutes; give a time above 0")
-        if not 0 <= self.sh_degree <= 3:
-            raise GaussianVAEError(f"sh_degree is {self.sh_degree}; allowed are 0 to 3")
-        if not 0 < self.held_out <= 0.5:
-            raise GaussianVAEError(f"held_out is {self.held_out:g}; it is a share above 0 and at most 0.5")
 
 
 @dataclass(frozen=True)
@@ -116,39 +63,6 @@ class Refined:
     checks: tuple[Check, ...]
     steps: int
     """Steps taken; the result may be an earlier state."""
-
-
-def progress_of(run: Run, config: RefineConfig) -> float:
-    """Share of the run that is over, 0-1."""
-    share = run.step / config.steps
-    return min(1.0, share if config.minutes is None else max(share, run.seconds / (60 * config.minutes)))
-
-
-def max_rows(splats: Splats, config: RefineConfig) -> int:
-    """The budget in Gaussians."""
-    count = int(inside(splats, config.roi).sum())
-    # 1.15 * 100 is 114.99999999999999 in floating point, and 115 to everybody
-    return len(splats) - count + math.floor(config.budget * count + 1e-9)
-
-
-def sub_pixel_loss(
-    out: Activated, fine: Cameras, view: int, photo: Float[Tensor, "h w 3"], background: Tensor, operator: Operator
-) -> Float[Tensor, ""]:
-    """0.8 L1 + 0.2 (1 - SSIM) between a photo and the fine render brought down to it.
-
-    Args:
-        out: the Gaussians, shown with `PIXEL_FILTER`.
-        fine: cameras at the finer resolution.
-        view: which of them.
-        photo: 0-1, no larger than the fine image along either axis.
-        background: RGB 0-1.
-        operator: what brings the render down.
-    """
-    image = rasterize(
-        out.means, out.quats, out.scales, out.opacities, out.sh, fine.viewmats[view], fine.Ks[view], fine.sizes[view],
-        filter=PIXEL_FILTER, background=background,
-    ).rgb  # fmt: skip
-    return l1_ssim(reduce_image(image, (photo.shape[1], photo.shape[0]), operator), photo, SSIM_WEIGHT)
 
 
 def refine(
@@ -207,14 +121,17 @@ def refine(
         learned, judges = sorted(set(range(len(views.cameras))) - set(held)), sorted(held)
     fitted, judging = select_views(views, learned), select_views(views, judges)
     start = replace(start, recipe=fine_recipe(start.recipe, views.cameras, scale, factor), stored=None)
-    check_match(start, views, resize(views.cameras, 1 / scale), config.operator)
-    run = start_run(start, resize(fitted.cameras, 1 / scale), config, rates)
+    operator: Operator = "area" if config.operator == "fit" else config.operator
+    check_match(start, views, resize(views.cameras, 1 / scale), operator)
+    run = start_run(start, resize(fitted.cameras, 1 / scale), config, rates, operator)
     identity = run_identity(len(splats), start, views, judges, scale, config, rates)
     if checkpoint is not None and checkpoint.exists():
         load_checkpoint(run, checkpoint, identity, config.filter_3d)
         report.message(f"goes on after step {run.step}")
         a_render = run.seconds / (STEP_RENDERS * max(1, run.step))
     else:
+        if config.operator == "fit":
+            run.operator = fit_operator(start, fitted, judging, scale, config, rates, report)
         begin = time.monotonic()
         look(run, judging, None, scale, config)
         a_render = (time.monotonic() - begin) / len(judges)
@@ -247,15 +164,6 @@ def fine_recipe(before: Recipe, cameras: Cameras, scale: float, factor: float | 
     )
 
 
-def start_run(start: Splats, fine: Cameras, config: RefineConfig, rates: Rates) -> Run:
-    """A run before its first step."""
-    phi = footprints(fine, start.means)
-    raw = fine_parameters(start, phi, max(config.sh_degree, start.sh_degree))
-    parameters = SteppedParameters(raw, rates, float(phi.median()))
-    edit = unchanged(len(start))
-    return Run(parameters, edit, phi, torch.zeros(len(start)), inside(start, config.roi), start, State(start, edit))
-
-
 def peers_of(learned: Sequence[int], count: int) -> list[int]:
     """Some of the views that are learned from, as many as judge, evenly spread."""
     return [learned[place] for place in spread_views(len(learned), count)]
@@ -269,20 +177,13 @@ def look(run: Run, held: Views, peers: Views | None, scale: float, config: Refin
     """
     # before the first step the start itself is judged, not what the optimizer makes of it
     state = run.best if run.step == 0 else State(present(run, config), run.edit)
-    figure = measure(state.splats, held, resize(held.cameras, 1 / scale), config.operator)
+    figure = measure(state.splats, held, resize(held.cameras, 1 / scale), run.operator)
     if len(run.checks) == 1 and peers is not None:
-        seen = measure(state.splats, peers, resize(peers.cameras, 1 / scale), config.operator)
+        seen = measure(state.splats, peers, resize(peers.cameras, 1 / scale), run.operator)
         run.checks[0] = replace(run.checks[0], favor=max(0.0, seen.decibels - figure.decibels))
     if not run.checks or figure.decibels > best_check(run).decibels:
         run.best = state
     run.checks.append(Check(run.step, figure, progress_of(run, config) < GROWTH_END))
-
-
-def present(run: Run, config: RefineConfig) -> Splats:
-    """The present state as plain Gaussians; beyond a region, exactly as it was."""
-    variance = filter_variance(run.phi) if config.filter_3d else None
-    splats = run.parameters.splats(replace(run.start.recipe, filter_3d=config.filter_3d), variance)
-    return splats if run.active.all() else changed_within(run.start.select(run.edit.parents), splats, run.active)
 
 
 def optimize(
@@ -321,39 +222,6 @@ def optimize(
                 saved = time.monotonic()
     if run.checks[-1].step != run.step:
         look(run, held, peers, scale, config)
-
-
-def take_step(run: Run, fitted: Views, fine: Cameras, config: RefineConfig) -> float:
-    """One render, one gradient, one Adam step; returns the loss."""
-    view = view_of_step(run.step, len(fitted.cameras), config.seed)
-    out = run.parameters.activate(filter_variance(run.phi) if config.filter_3d else None)
-    loss = sub_pixel_loss(out, fine, view, fitted.images[view], fitted.background, config.operator)
-    loss.backward()
-    if not run.active.all():
-        for value in run.parameters.raw.values():
-            if value.grad is not None:
-                value.grad[~run.active] = 0
-    gradient = run.parameters.raw["means"].grad
-    if gradient is not None:
-        run.score += gradient.norm(dim=1)
-    run.step += 1
-    run.parameters.step(progress_of(run, config))
-    return float(loss.detach())
-
-
-def grow(run: Run, fine: Cameras, rows: int) -> bool:
-    """Prune faint rows, then split those of largest score, 12 % at most and up to `rows`; False where none is left."""
-    kept = keep((run.parameters.raw["logits"].detach().sigmoid() > FAINT) | ~run.active)
-    active = kept.apply(run.active)
-    if not active.any():
-        return False
-    count = max(0, min(math.floor(GROWTH_SHARE * int(run.active.sum())), rows - len(kept), int(active.sum())))
-    chosen = torch.nonzero(choose(kept.apply(run.score).where(active, -1.0), count))[:, 0]
-    edit = run.parameters.prune_and_split(kept, chosen, halve)
-    run.edit, run.active = run.edit.then(edit), edit.apply(run.active)
-    run.score = torch.zeros(len(edit))
-    run.phi = footprints(fine, run.parameters.raw["means"].detach())
-    return True
 
 
 def settled(checks: list[Check]) -> bool:

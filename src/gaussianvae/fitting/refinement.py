@@ -13,6 +13,7 @@ from gaussianvae.errors import GaussianVAEError
 from gaussianvae.fitting.holdout import Figure
 from gaussianvae.fitting.parameters import Parameters, Rates, raw_parameters
 from gaussianvae.scene.edits import RowEdit
+from gaussianvae.scene.imaging import OPERATORS, Operator
 from gaussianvae.scene.splats import Splats, splats_from_state, state_tensors
 from gaussianvae.tensorfiles import read_tensors, write_tensors
 
@@ -90,6 +91,7 @@ class Run:
     """The rows that may change."""
     start: Splats
     best: State
+    operator: Operator
     checks: list[Check] = field(default_factory=list)
     step: int = 0
     seconds: float = 0.0
@@ -114,7 +116,13 @@ def save_checkpoint(run: Run, path: Path, identity: str) -> None:
     tensors["checks"] = torch.tensor(looks, dtype=torch.float64)
     tensors |= {"best.parents": run.best.edit.parents, "best.born": run.best.edit.born}
     tensors |= state_tensors(run.best.splats, "best")
-    metadata = {"schema": CHECKPOINT, "run": identity, "step": str(run.step), "seconds": str(run.seconds)}
+    metadata = {
+        "schema": CHECKPOINT,
+        "run": identity,
+        "step": str(run.step),
+        "seconds": str(run.seconds),
+        "operator": run.operator,
+    }
     write_tensors(path, tensors, metadata)
 
 
@@ -134,6 +142,7 @@ def load_checkpoint(run: Run, path: Path, identity: str, filter_3d: bool) -> Non
     run.phi, run.score, run.active = tensors["phi"], tensors["score"], tensors["active"]
     run.edit = RowEdit(tensors["parents"], count, tensors["born"])
     run.step, run.seconds = int(metadata["step"]), float(metadata["seconds"])
+    run.operator = next(known for known in OPERATORS if known == metadata["operator"])
     run.checks = [
         Check(int(s), Figure(psnr, ssim), bool(g), favor) for s, psnr, ssim, g, favor in tensors["checks"].tolist()
     ]

@@ -5,6 +5,7 @@ Images are (..., H, W, C) float tensors, 0-1, in the values that the file stores
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Literal
 
@@ -12,7 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Operator = Literal["area", "bicubic"]
+Operator = Literal["area", "bicubic", "soft", "softer"]
+"""What brings a fine image down: the exact area average, antialiased bicubic (sharper), or the area average of an image
+that a lens has blurred."""
+OPERATORS: tuple[Operator, ...] = ("area", "bicubic", "soft", "softer")
+BLURS = {"soft": 0.35, "softer": 0.6}
+"""Standard deviations of such lenses, in pixels of the reduced image."""
 
 
 def composite(rgba: Float[Tensor, "*B H W 4"], background: Float[Tensor, "3"]) -> Float[Tensor, "*B H W 3"]:
@@ -46,6 +52,21 @@ def bicubic_weights(size: int, target: int, a: float = -0.5) -> Float[Tensor, "T
     return weights / weights.sum(1, keepdim=True)
 
 
+def blurred_area_weights(size: int, target: int, sigma: float) -> Float[Tensor, "T S"]:
+    """Row-stochastic matrix of a Gaussian blur, `sigma` in target pixels, followed by the box average (float64)."""
+    pixel = torch.arange(size, dtype=torch.float64)
+    blur = torch.exp(-0.5 * ((pixel[:, None] - pixel) / (sigma * size / target)).square())
+    return area_weights(size, target) @ (blur / blur.sum(1, keepdim=True))
+
+
+@functools.lru_cache(maxsize=16)
+def reduction_weights(size: int, target: int, operator: Operator) -> Float[Tensor, "T S"]:
+    """Row-stochastic matrix of an operator along one axis (float64)."""
+    if operator in BLURS:
+        return blurred_area_weights(size, target, BLURS[operator])
+    return (area_weights if operator == "area" else bicubic_weights)(size, target)
+
+
 def reduce_image(
     image: Float[Tensor, "*B H W C"], size: tuple[int, int], operator: Operator = "area"
 ) -> Float[Tensor, "*B h w C"]:
@@ -61,8 +82,8 @@ def reduce_image(
         kx, ky = width // size[0], height // size[1]
         boxes = image.reshape(*image.shape[:-3], size[1], ky, size[0], kx, image.shape[-1])
         return boxes.mean((-4, -2))
-    weights = area_weights if operator == "area" else bicubic_weights
-    rows, columns = weights(height, size[1]).to(image), weights(width, size[0]).to(image)
+    rows = reduction_weights(height, size[1], operator).to(image)
+    columns = reduction_weights(width, size[0], operator).to(image)
     short = torch.einsum("yh,...hwc->...ywc", rows, image)
     return torch.einsum("xw,...ywc->...yxc", columns, short)
 
