@@ -206,7 +206,7 @@ def refine() -> str:
 def lego() -> str:
     """Lego 200 -> 800 beside the published rows."""
     rows = []
-    for name, photos in (("lego_area", "area"), ("lego_bicubic", "bicubic")):
+    for name, photos in (("lego_area", "area"), ("lego_bicubic", "bicubic"), ("lego_white", "area, over white")):
         for row in load(name)["rows"]:
             label = {"anchor": "best closed form", "refined": "**refined**"}.get(row["method"])
             if label:
@@ -220,10 +220,71 @@ def lego() -> str:
     return table(["method", "photos brought down by", "PSNR, dB", "SSIM", "Gaussians"], rows)
 
 
+def equivariance() -> str:
+    """Rows that follow a similarity of splat and cameras."""
+    rows = [
+        [r["splat"], str(r["steps of polish"])]
+        + [f"{100 * r[key]:.2f} %" for key in ("within 0.0001", "within 0.001", "centers within 0.0001")]
+        for r in load("equivariance")["rows"]
+    ]
+    return table(["splat", "steps of polish", "within 1e-4", "within 1e-3", "centers alone, 1e-4"], rows)
+
+
+def renders() -> str:
+    """What few renders reach: means over seeds."""
+    result = load("renders")
+    rows = []
+    for scene in dict.fromkeys(r["scene"] for r in result["rows"]):
+        of = [r for r in result["rows"] if r["scene"] == scene]
+        psnr = {key: sum(r[key] for r in of) / len(of) for key in of[0] if isinstance(of[0][key], float)}
+        keys = ("closed_psnr", "plain", "ours", "from_anchor", "from_split", "from_model")
+        rows.append([scene, *(f"{psnr[key]:.2f}" for key in keys)])
+    head = [
+        "scene", "closed form", f"prototype, {result['plain_steps']} steps", f"`refine`, {result['renders']} renders",
+        "anchor, 100 steps", "split, 100 steps", "model, 100 steps",
+    ]  # fmt: skip
+    return table(head, rows)
+
+
+def refine_ablations() -> str:
+    """Differences to the whole at equal time."""
+    result = load("refine_ablations")
+    scenes = list(dict.fromkeys(r["scene"] for r in result["rows"]))
+    of = {(r["scene"], r["variant"]): r for r in result["rows"]}
+    rows = []
+    for variant in dict.fromkeys(r["variant"] for r in result["rows"]):
+        cells = []
+        for scene in scenes:
+            ours, whole = of[scene, variant], of[scene, "as it is"]
+            shown = f"{ours['psnr']:.2f} dB" if ours is whole else f"{ours['psnr'] - whole['psnr']:+.2f}"
+            cells.append(f"{shown}, {ours['steps']} steps")
+        rows.append([variant, *cells])
+    minutes = result["minutes"]
+    return table(["variant", *(f"{scene}, {60 * minutes[scene]:.0f} s" for scene in scenes)], rows)
+
+
+def captures() -> str:
+    """Real captures."""
+    rows = [
+        [
+            r["scene"], "x".join(map(str, r["size"])) + f", x{r['scale']:g}",
+            *(f"{r[f'{key}_psnr']:.2f} / {r[f'{key}_ssim']:.3f}" for key in ("closed", "split", "enhanced", "refined")),
+            f"{r['mip_matched_psnr']:.2f} / {r['mip_matched_ssim']:.3f}", f"{r['num_gaussians']:,}",
+            f"{r['seconds'] / 60:.0f} min",
+        ]
+        for r in load("captures")["rows"]
+    ]  # fmt: skip
+    head = [
+        "capture", "photos", "best closed form", "split", "enhanced", "refined", "mip_matched", "Gaussians", "refining",
+    ]  # fmt: skip
+    return table(head, rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "gain": gain, "scales": scales, "time": time, "scores": scores, "latent": latent, "ablations": ablations,
     "guesses": guesses, "worth": worth, "polish": polish,
-    "refine": refine, "lego": lego,
+    "refine": refine, "lego": lego, "equivariance": equivariance, "renders": renders,
+    "refine_ablations": refine_ablations, "captures": captures,
 }  # fmt: skip
 
 
