@@ -37,11 +37,12 @@ from gaussianvae.fitting.refinement import RATES, SteppedParameters
 from gaussianvae.fitting.sub_pixel import RefineConfig
 from gaussianvae.growth.choice import choose
 from gaussianvae.scene.cameras import Cameras
+from gaussianvae.scene.edits import RowEdit
 from gaussianvae.scene.rotations import multiply_quats, quats_to_rotmats, rotvecs_to_quats
 from gaussianvae.scene.splats import Splats
 from gaussianvae.scene.split import Halves, halve, sharpen
 
-MINUTES = {"bab_cannon": 0.5, "pyr_fuze": 0.5, "lego": 0.75, "desk": 1.0}
+MINUTES = {"bab_cannon": 0.4, "pyr_fuze": 0.4, "lego": 0.5, "desk": 0.75}
 SCALE = 4.0
 MOST_STEPS = 1_000_000
 """So that the clock ends every run."""
@@ -83,10 +84,21 @@ def replaced(name: str, by: object) -> Patch:
     return lambda: mock.patch.object(sub_pixel, name, by)
 
 
-def grown_in(quats: Tensor, scales: Tensor, opacities: Tensor) -> Halves:
-    """Nearly the same twice: halves that have hardly moved apart, each as opaque as both together must be."""
-    halves = halve(quats, scales, opacities, distance=0.05)
-    return Halves(halves.offsets, halves.scales, halves.opacities)
+def hardly_apart(quats: Tensor, scales: Tensor, opacities: Tensor) -> Halves:
+    """Nearly the same twice."""
+    return halve(quats, scales, opacities, distance=0.05)
+
+
+class Twins(SteppedParameters):
+    """A second child begins all but invisible, beside its parent as it was, and grows in."""
+
+    def prune_and_split(self, kept: RowEdit, rows: Tensor, into: Callable[[Tensor, Tensor, Tensor], Halves]) -> RowEdit:
+        parents = kept.apply(self.raw["logits"].detach())[rows]
+        edit = super().prune_and_split(kept, rows, hardly_apart)
+        with torch.no_grad():
+            self.raw["logits"][rows] = parents
+            self.raw["logits"][len(kept) :] = -4.0
+        return edit
 
 
 def at_random(scores: Tensor, count: int) -> Tensor:
@@ -190,7 +202,8 @@ VARIANTS = {
     "no growth": Variant(config={"budget": 1.5}),
     "budget 2": Variant(config={"budget": 2.0}),
     "splits that sharpen": Variant(patch=replaced("halve", sharpen)),
-    "splits that hardly part": Variant(patch=replaced("halve", grown_in)),
+    "splits that hardly part": Variant(patch=replaced("halve", hardly_apart)),
+    "twins that grow in": Variant(patch=replaced("SteppedParameters", Twins)),
     "parents at random": Variant(patch=replaced("choose", at_random)),
     "x2, then x4": Variant(stages=(2.0, SCALE)),
     "quarters of the photos": Variant(quarters=True),

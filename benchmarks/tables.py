@@ -246,6 +246,13 @@ def renders() -> str:
     return table(head, rows)
 
 
+def splits() -> str:
+    """What a split does to the picture."""
+    return table(
+        ["split", "PSNR to the picture before"], [[r["rule"], f"{r['psnr']:.1f} dB"] for r in load("splits")["rows"]]
+    )
+
+
 def refine_ablations() -> str:
     """Differences to the whole at equal time."""
     result = load("refine_ablations")
@@ -284,7 +291,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "gain": gain, "scales": scales, "time": time, "scores": scores, "latent": latent, "ablations": ablations,
     "guesses": guesses, "worth": worth, "polish": polish,
     "refine": refine, "lego": lego, "equivariance": equivariance, "renders": renders,
-    "refine_ablations": refine_ablations, "captures": captures,
+    "refine_ablations": refine_ablations, "captures": captures, "splits": splits,
 }  # fmt: skip
 
 

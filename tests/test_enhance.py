@@ -82,6 +82,9 @@ def test_predictions_that_contradict_the_splat_are_not_taken(monkeypatch: pytest
     wild, gentle = some_weights(1.0), some_weights(0.01)
     believed, sound = (enhance(splats, 4.0, config, cameras=cameras, weights=w).splats for w in (wild, gentle))
     monkeypatch.setattr(enhancing, "SHORTFALL", 5.0)
+    unasked = enhance(splats, 4.0, config, cameras=cameras, weights=wild).splats
+    assert torch.equal(unasked.scales, believed.scales)  # nothing in it is large
+    monkeypatch.setattr(enhancing, "LARGE", 0.1)
     rejected, taken = (enhance(splats, 4.0, config, cameras=cameras, weights=w).splats for w in (wild, gentle))
     assert not torch.equal(believed.scales, start.scales) and not torch.equal(sound.scales, start.scales)
     torch.testing.assert_close(rejected.scales, start.scales)

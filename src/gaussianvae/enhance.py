@@ -6,8 +6,9 @@ anchor -> sensitivity -> choice -> model -> insert -> polish -> provenance.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -40,8 +41,10 @@ FULL_FROM = 1.5
 TRUST = (math.inf, 16.0, 8.0, 4.0, 2.0, 0.0)
 """Sizes in LR pixels above which the model's residuals fade out, tried in turn until the result agrees with the splat:
 walls and skies of real scenes are covered by Gaussians far larger than those of the objects that it was trained on."""
+LARGE, RARE = 8.0, 0.01
+"""A splat is checked where more than that share of its Gaussians is longer than that many LR pixels."""
 CHECKED = 3
-"""Views in which that is seen."""
+"""Views in which it is checked."""
 CLOSE, SHORTFALL = 42.0, 5.0
 """A result agrees with the splat where its render, brought down, is as near to the splat's as the anchor's is, but for
 the shortfall (dB); beyond `CLOSE` nothing counts. All held-out training scenes pass with all residuals."""
@@ -87,6 +90,10 @@ class EnhanceConfig:
         """How many steps of polish a scale gets: fewer below the smallest that the model was trained on."""
         steps = self.polish if self.polish is not None else POLISH if self.method == "vae" else 0
         return round(steps * closeness(scale))
+
+
+Way = Callable[[], tuple[Splats, RowEdit]]
+"""Makes finer Gaussians, and the edit that tells where they come from."""
 
 
 @dataclass(frozen=True)
@@ -139,14 +146,14 @@ def enhance(
         report.message(f"the splat doesn't say how it was trained; its sizes look like a {splats.recipe.mode} fit")
     start = anchor(splats, cameras, scale)
     region = inside(splats, config.roi)
-    if config.method != "anchor" and scale > 1 and splats.recipe.background is None:
+    if config.polish_steps(scale) and splats.recipe.background is None:
         splats = with_background(splats, cameras, report)
     rule = Agreement(splats, cameras, scale, config.seed)
     if config.method == "anchor" or scale == 1:
         fine, edit = start, unchanged(len(start))
     else:
-        made = _divide(splats, start, region, scale, config, cameras, lineage, weights, report)
-        fine, edit = _trusted(made, rule, start, report) if config.method == "vae" else next(made)
+        ways = _divide(splats, start, region, scale, config, cameras, lineage, weights, report)
+        fine, edit = _trusted(ways, rule, start, report)
     changing = None if region.all() else region[edit.parents]
     fine = polish(fine, rule, config.polish_steps(scale), rows=changing, report=report)
     return Enhanced(_finished(fine, provenance(start, fine, edit), scale), edit)
@@ -160,26 +167,25 @@ def with_background(splats: Splats, cameras: Cameras, report: Reporter = SILENT)
     return replace(splats, recipe=replace(splats.recipe, background=color))
 
 
-def _trusted(
-    candidates: Iterator[tuple[Splats, RowEdit]], rule: Agreement, start: Splats, report: Reporter
-) -> tuple[Splats, RowEdit]:
-    """The first candidate that shows, brought down, about what the given splat shows; the last where none does."""
+def _trusted(ways: Sequence[Way], rule: Agreement, start: Splats, report: Reporter) -> tuple[Splats, RowEdit]:
+    """The first way whose result shows, brought down, about what the given splat shows; the last where none does."""
     views = spread_views(len(rule.cameras), CHECKED)
-    first, bound = True, CLOSE - SHORTFALL
-    for candidate in candidates:
-        agreement = rule.decibels(candidate[0], views) if views else math.inf
-        if agreement >= bound:
-            break
-        if first:
+    if not views:
+        return ways[0]()
+    bound = CLOSE - SHORTFALL
+    for tried, way in enumerate(ways[:-1]):
+        fine, edit = way()
+        agreement = rule.decibels(fine, views)
+        if tried == 0 and agreement < bound:
             bound = min(bound, rule.decibels(start, views) - SHORTFALL)
-            if agreement >= bound:
-                break
+        if agreement >= bound:
+            return fine, edit
+        if tried == 0:
             report.message(
-                f"it has Gaussians larger than any that the model was trained on (what is predicted agrees with it by "
-                f"{agreement:.1f} dB alone): they are left as they are"
+                f"it has Gaussians larger than most that the model was trained on, and what is predicted disagrees "
+                f"with it ({agreement:.1f} dB): the larger ones are left as they are"
             )
-        first = False
-    return candidate
+    return ways[-1]()
 
 
 def _divide(
@@ -192,19 +198,21 @@ def _divide(
     lineage: Lineage | None,
     weights: Weights | None,
     report: Reporter,
-) -> Iterator[tuple[Splats, RowEdit]]:
-    """What becomes of the rows of a region, behind the rest as it was: once with all that the model predicts, then with
-    less and less of what it predicts for large Gaussians."""
+) -> list[Way]:
+    """What may become of the rows of a region, behind the rest as it was (see `_divide_all`)."""
     if region.all():
-        yield from _divide_all(splats, start, scale, config, cameras, lineage, weights, report)
-        return
+        return _divide_all(splats, start, scale, config, cameras, lineage, weights, report)
     rows, rest = torch.nonzero(region)[:, 0], torch.nonzero(~region)[:, 0]
     known = lineage and Lineage(tuple(replace(level, ancestors=level.ancestors[rows]) for level in lineage.levels))
-    parts = _divide_all(splats.select(rows), start.select(rows), scale, config, cameras, known, weights, report)
-    for part, edit in parts:
+    ways = _divide_all(splats.select(rows), start.select(rows), scale, config, cameras, known, weights, report)
+
+    def put_back(way: Way) -> tuple[Splats, RowEdit]:
+        part, edit = way()
         parents = torch.cat([rest, rows[edit.parents]])
         born = torch.cat([torch.zeros(len(rest), dtype=torch.bool), edit.born])
-        yield concatenate([start.select(rest), part]), RowEdit(parents, len(start), born)
+        return concatenate([start.select(rest), part]), RowEdit(parents, len(start), born)
+
+    return [partial(put_back, way) for way in ways]
 
 
 def _divide_all(
@@ -216,23 +224,31 @@ def _divide_all(
     lineage: Lineage | None,
     weights: Weights | None,
     report: Reporter,
-) -> Iterator[tuple[Splats, RowEdit]]:
-    """Choose the rows that become two, and refine all rows by the model, or none for the closed form."""
+) -> list[Way]:
+    """Choose the rows that become two, and refine all rows by the model, or none for the closed form.
+
+    Returns:
+        ways to do it, to be tried in turn: with all that the model predicts, and where there are many large Gaussians,
+        with less and less of what it predicts for those.
+    """
     phi = footprints(cameras, splats.means)
     count = children_allowed(len(splats), config.budget)
     measured = config.method == "vae" and config.determinacy
     known = curvature(splats, cameras, report=report) if measured else None
     chosen = choose_parents(splats, cameras, phi, scale, count, config, known, report)
     if config.method == "split":
-        yield split_rows(start, torch.nonzero(chosen)[:, 0])
-        return
+        return [lambda: split_rows(start, torch.nonzero(chosen)[:, 0])]
     weights = weights or shipped_weights()
     tokens = make_tokens(splats, start, phi, scale, lineage=lineage, known=known)
     generator = torch.Generator().manual_seed(config.seed) if config.samples else None
     residuals = predict(weights.model, tokens, generator)
     step = weights.step_for(splats.recipe) * closeness(scale)
-    for limit in TRUST:
-        yield insert(start, residuals.scaled(step * trust(tokens, limit)), tokens.frames, tokens.order, chosen)
+
+    def up_to(limit: float) -> tuple[Splats, RowEdit]:
+        return insert(start, residuals.scaled(step * trust(tokens, limit)), tokens.frames, tokens.order, chosen)
+
+    many = float((tokens.own[:, 0] > math.log(LARGE)).double().mean()) > RARE
+    return [partial(up_to, limit) for limit in (TRUST if many else TRUST[:1])]
 
 
 def trust(tokens: Tokens, limit: float) -> Float[Tensor, " N"]:

@@ -17,6 +17,7 @@ from gaussianvae.formats import cameras_beside, find_cameras, read_cameras, read
 from gaussianvae.growth.lineage import read_lineage
 from gaussianvae.guess import estimate_cameras
 from gaussianvae.model.weights import read_weights
+from gaussianvae.progress import Reporter
 from gaussianvae.scene.cameras import Cameras, resize
 from gaussianvae.scene.splats import Splats
 
@@ -65,7 +66,7 @@ def enhance(
     for path in targets:
         check_writable(path, inputs)
         check_writable(cameras_beside(path), inputs)
-    known = training_cameras(given, splats, cameras, capture, factor)
+    known = training_cameras(given, splats, cameras, capture, factor, report)
     seen_by = known if known is not None else estimate_cameras(given, trained_width, report)
     history = read_lineage(lineage) if lineage is not None else None
     model = read_weights(weights) if weights is not None else None
@@ -83,6 +84,7 @@ def training_cameras(
     cameras: Path | None,
     capture: Path | None,
     factor: float | None,
+    report: Reporter,
 ) -> Cameras | None:
     """The cameras that a splat was trained with: named, from a capture, or beside it; None where nothing tells."""
     if cameras is not None and capture is not None:
@@ -95,6 +97,6 @@ def training_cameras(
             raise GaussianVAEError(f"the factor is {factor:g}; it counts down from the photos' own size, at least 1")
         if factor is None:
             raise GaussianVAEError(f"{path}: doesn't say at which factor it was trained; give --factor F")
-        photos = read_capture(capture)
+        photos = read_capture(capture, report)
         return resize(photos.cameras.select(photos.train), factor)
     return find_cameras(path)

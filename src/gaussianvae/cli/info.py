@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from gaussianvae.captures import read_capture
-from gaussianvae.cli.terminal import results_console
+from gaussianvae.cli.terminal import TerminalReporter, results_console
 from gaussianvae.formats import cameras_beside, find_cameras, read_splats
 
 SCHEMA = "gaussianvae.info/1"
@@ -64,7 +64,7 @@ def splat_facts(path: Path) -> dict[str, object]:
 
 def capture_facts(folder: Path) -> dict[str, object]:
     """What a capture holds, as plain data."""
-    capture = read_capture(folder)
+    capture = read_capture(folder, TerminalReporter())
     return {
         "kind": "capture",
         "views": len(capture.cameras),

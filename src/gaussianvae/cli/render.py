@@ -14,6 +14,7 @@ from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.evaluate.pictures import save_png
 from gaussianvae.formats import read_splats
+from gaussianvae.progress import Reporter
 from gaussianvae.rasterize import render as draw
 from gaussianvae.scene.cameras import Cameras, resize
 from gaussianvae.scene.orbits import orbit as circle
@@ -52,14 +53,14 @@ def render(
     if (capture is None) == (orbit is None):
         raise GaussianVAEError("give either --capture C (with --factor F) or --orbit N (with --size PX)")
     color = parse_background(background)
+    report = TerminalReporter()
     given = read_splats(splats)
     cameras = (
-        _capture_cameras(capture, factor, views)
+        _capture_cameras(capture, factor, views, report)
         if capture is not None
         else circle(given, orbit or 0, size, elevation, up)
     )
     check_folder(output)
-    report = TerminalReporter()
     pixel = {"own": training_filter(given.recipe), "pixel": PIXEL_FILTER, "classic": CLASSIC_VIEW}[filter]
     with report.bar("render", len(cameras)) as bar, torch.no_grad():
         for view in range(len(cameras)):
@@ -68,10 +69,10 @@ def render(
             bar.advance()
 
 
-def _capture_cameras(folder: Path, factor: float, views: str) -> Cameras:
+def _capture_cameras(folder: Path, factor: float, views: str, report: Reporter) -> Cameras:
     if not factor > 0:
         raise GaussianVAEError(f"the factor is {factor:g}; it divides the image size and must be above 0")
-    capture = read_capture(folder)
+    capture = read_capture(folder, report)
     chosen = {"test": capture.test, "train": capture.train, "all": range(len(capture.cameras))}[views]
     if len(chosen) == 0:
         raise GaussianVAEError(f"{folder}: has no {views} views; choose another --views")

@@ -138,6 +138,8 @@ def refine(
     width, height = resize(views.cameras, 1 / scale).sizes[0]
     rows = max_rows(splats, config)
     cost = estimate(a_render, config.steps - run.step, len(run.parameters), rows, width * height)
+    if config.minutes is not None:
+        cost = replace(cost, seconds=min(cost.seconds, 60 * config.minutes - run.seconds))
     report.message(f"{config.steps} steps at most, up to {rows} Gaussians: {cost}")
     save = None if checkpoint is None else lambda: save_checkpoint(run, checkpoint, identity)
     peers = None if held is not None else select_views(views, peers_of(learned, len(judges)))
