@@ -42,7 +42,7 @@ from gaussianvae.scene.rotations import multiply_quats, quats_to_rotmats, rotvec
 from gaussianvae.scene.splats import Splats
 from gaussianvae.scene.split import Halves, halve, sharpen
 
-MINUTES = {"bab_cannon": 0.4, "pyr_fuze": 0.4, "lego": 0.5, "desk": 0.75}
+MINUTES = {"bab_cannon": 0.25, "pyr_fuze": 0.25, "lego": 0.4, "desk": 0.5}
 SCALE = 4.0
 MOST_STEPS = 1_000_000
 """So that the clock ends every run."""

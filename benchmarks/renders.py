@@ -31,7 +31,7 @@ from gaussianvae.fitting.holdout import MATCH_VIEWS
 from gaussianvae.fitting.refine import EVERY, refine
 from gaussianvae.fitting.refinement import RATES
 from gaussianvae.fitting.sub_pixel import RefineConfig
-from gaussianvae.growth.sensitivity import DEFAULT_VIEWS
+from gaussianvae.growth.sensitivity import DEFAULT_VIEWS, GRADIENT_VIEWS
 from gaussianvae.scene.cameras import footprints, resize
 from gaussianvae.scene.splats import Splats
 
@@ -46,8 +46,8 @@ PLAIN = replace(RATES, log_scales=1e-2, quats=4e-3, logits=3e-2, sh0=5e-3, shN=5
 
 
 def steps_left(renders: int) -> int:
-    """Optimizer steps that all other renders of a run leave: two scores of sensitivity, the match, the looks."""
-    beside = 2 * DEFAULT_VIEWS + MATCH_VIEWS + JUDGES  # the start is looked at, too
+    """Optimizer steps that all other renders of a run leave: the sensitivity, the score, the match, the looks."""
+    beside = DEFAULT_VIEWS + GRADIENT_VIEWS + MATCH_VIEWS + JUDGES  # the start is looked at, too
     for steps in range(renders - beside, 0, -1):
         looks = steps // EVERY + (steps % EVERY > 0)
         # the first look after the start compares photos that were learned from as well

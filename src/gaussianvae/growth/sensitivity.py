@@ -25,6 +25,8 @@ from gaussianvae.scene.splats import Splats
 SCORES = ("random", "size", "self_gradient", "speedy", "block")
 DEFAULT_SCORE = "self_gradient"
 DEFAULT_VIEWS = 12
+GRADIENT_VIEWS, GRADIENT_SCALE = 6, 2.0
+"""Views of `self_gradient`, and the largest scale that it is measured at: more of either tells no more."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def curvature(splats: Splats, cameras: Cameras, views: int = DEFAULT_VIEWS, repo
 
 
 def self_gradient(
-    splats: Splats, cameras: Cameras, phi: Float[Tensor, " N"], scale: float, views: int = DEFAULT_VIEWS,
+    splats: Splats, cameras: Cameras, phi: Float[Tensor, " N"], scale: float, views: int = GRADIENT_VIEWS,
     report: Reporter = SILENT,
 ) -> Float[Tensor, " N"]:  # fmt: skip
     """Sum over views of the norm of the position gradient of the self-consistency loss at the baked anchor.
@@ -73,7 +75,7 @@ def self_gradient(
     own = training_filter(splats.recipe)
     wide = baked(splats, cameras, phi)
     axes = quats_to_rotmats(wide.quats)
-    fine = resize(cameras, 1 / scale)
+    fine = resize(cameras, 1 / min(scale, GRADIENT_SCALE))
     total = torch.zeros(len(splats))
     used = spread_views(len(cameras), views)
     with report.bar("self-consistency", len(used)) as bar:
