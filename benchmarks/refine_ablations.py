@@ -42,7 +42,7 @@ from gaussianvae.scene.rotations import multiply_quats, quats_to_rotmats, rotvec
 from gaussianvae.scene.splats import Splats
 from gaussianvae.scene.split import Halves, halve, sharpen
 
-MINUTES = {"bab_cannon": 0.25, "pyr_fuze": 0.25, "lego": 0.4, "desk": 0.5}
+MINUTES = {"bab_cannon": 0.2, "pyr_fuze": 0.2, "lego": 0.3, "desk": 0.4}
 SCALE = 4.0
 MOST_STEPS = 1_000_000
 """So that the clock ends every run."""

@@ -4,8 +4,8 @@
 
 Uses the shards that the weights' training held out (they chose its step size, nothing else). Mean gain over the best
 closed form in dB, one pass without polish; the differences to `random` are of the same scenes and the same residuals:
-as the finer pixel shows the result, and as most viewers do (a classic dilation of 0.3 px^2). `both` is their mean, by
-which the default is chosen.
+as the finer pixel shows the result, by which the default is chosen, and as most viewers do (a classic dilation of
+0.3 px^2); `both` is their mean.
 """
 
 from __future__ import annotations
