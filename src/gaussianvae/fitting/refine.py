@@ -148,6 +148,9 @@ def refine(
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     gain = f"held-out photos {result.before} -> {result.after}, {len(result.splats)} Gaussians"
+    favor = result.checks[0].favor
+    if favor > 0:
+        gain += f" (the splat's fit had seen them, which flatters the start by about {favor:.1f} dB)"
     report.message(gain if result.after != result.before else f"{gain}: nothing gained, the start is returned")
     return result
 
