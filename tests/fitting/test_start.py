@@ -102,5 +102,7 @@ def test_the_same_seed_begins_alike_and_values_are_finite() -> None:
 
 def test_the_cloud_is_part_of_the_photos_key() -> None:
     views = plain_views()
-    keys = {digest(views), digest(replace(views, points=cloud(60))), digest(replace(views, points=cloud(60, 2.0)))}
-    assert len(keys) == 3
+    seen_more = replace(cloud(60), track_lengths=torch.full((60,), 6))
+    variants = (None, cloud(60), cloud(60, 2.0), seen_more)
+    keys = {digest(replace(views, points=points)) for points in variants}
+    assert len(keys) == 4

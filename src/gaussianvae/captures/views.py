@@ -46,7 +46,7 @@ def digest(views: Views) -> str:
     for part in (views.images, views.alphas, views.background, views.cameras.viewmats, views.cameras.Ks):
         sha.update(b"none" if part is None else part.contiguous().numpy().tobytes())
     if views.points is not None:
-        for part in (views.points.means, views.points.colors, views.points.errors):
+        for part in (views.points.means, views.points.colors, views.points.errors, views.points.track_lengths):
             sha.update(part.contiguous().numpy().tobytes())
     return sha.hexdigest()[:24]
 

@@ -39,7 +39,7 @@ def reconstruct(
         factor: Reduction of the photos before the fit: 8 takes 800 px photos at 100 px.
         lineage: Write the lineage to this file (.safetensors).
         background: Under transparent photos: black, white or r,g,b.
-        operator: How the photos are brought down by the factor: area, or bicubic (antialiased).
+        operator: How the photos are brought down by the factor: area, bicubic, soft or softer.
         held_out: Share of the photos, evenly spread, that the fit doesn't see, up to 0.5, so that `refine` can judge by
             them; at least 2 where it isn't 0.
         checkpoint: Resume from this file when it is there; by default beside the output, removed when the fit is done.

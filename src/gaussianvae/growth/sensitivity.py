@@ -26,7 +26,7 @@ SCORES = ("random", "size", "self_gradient", "speedy", "block")
 DEFAULT_SCORE = "self_gradient"
 DEFAULT_VIEWS = 12
 GRADIENT_VIEWS, GRADIENT_SCALE = 6, 2.0
-"""Views of `self_gradient`, and the largest scale that it is measured at: more of either tells no more."""
+"""Views of `self_gradient`, and the largest scale that it is measured at."""
 
 
 @dataclass(frozen=True)
