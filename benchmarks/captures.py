@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
+
+from gain import data_folder
 
 from gaussianvae.captures import load_views, read_capture
 from gaussianvae.cli.refine import starting_splat
@@ -78,13 +79,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    data = os.environ.get("GAUSSIANVAE_DATA")
-    if not data:
-        raise SystemExit("set GAUSSIANVAE_DATA to the folder of test data")
+    data = data_folder()
     report, rows = TerminalReporter(), []
     fit = ReconstructConfig(steps=args.steps, max_gaussians=args.gaussians)
     for name in args.scenes:
-        rows.append(judge(name, Path(data), fit, report))
+        rows.append(judge(name, data, fit, report))
         print(json.dumps(rows[-1]), flush=True)
     if args.json:
         args.json.write_text(json.dumps({"gaussians": args.gaussians, "steps": args.steps, "rows": rows}, indent=1))

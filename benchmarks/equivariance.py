@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from gain import fit_of
+from gain import data_folder, fit_of
 from torch import Tensor
 
 from gaussianvae.captures import read_capture
@@ -70,11 +69,9 @@ def main() -> None:
     parser.add_argument("--polish", nargs="*", type=int, default=[0, POLISH])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    data = os.environ.get("GAUSSIANVAE_DATA")
-    if not data:
-        raise SystemExit("set GAUSSIANVAE_DATA to the folder of test data")
+    data = data_folder()
     report, rows = TerminalReporter(), []
-    lego, views, _ = fit_of("lego", read_capture(Path(data) / "captures/lego"), "mip", SCALE, 0, report)
+    lego, views, _ = fit_of("lego", read_capture(data / "captures/lego"), "mip", SCALE, 0, report)
     inputs = [("lego", lego, views.cameras)]
     for path in args.splats:
         splats = read_splats(path)

@@ -36,6 +36,14 @@ VARIANTS = {"enhanced": "", "one_pass": "pass_", "polished_split": "split_"}
 """What is judged, and how its columns begin."""
 
 
+def data_folder() -> Path:
+    """Where the test data lie."""
+    data = os.environ.get("GAUSSIANVAE_DATA")
+    if not data:
+        raise SystemExit("set GAUSSIANVAE_DATA to the folder of test data")
+    return Path(data)
+
+
 def scenes(data: Path, wanted: list[str] | None) -> dict[str, Path]:
     """Capture folders or mesh files by scene name."""
     found = {p.stem: p for p in sorted((data / "assets").glob("*.glb")) if p.stem.startswith(TEST_PREFIXES)}
@@ -146,14 +154,12 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    data = os.environ.get("GAUSSIANVAE_DATA")
-    if not data:
-        raise SystemExit("set GAUSSIANVAE_DATA to the folder of test data")
+    data = data_folder()
     weights = read_weights(args.weights) if args.weights else shipped_weights()
     report = TerminalReporter()
     rows = []
     for seed in args.seeds:
-        for name, path in scenes(Path(data), args.scenes).items():
+        for name, path in scenes(data, args.scenes).items():
             config = EnhanceConfig(budget=args.budget, score=args.score)
             row = {"seed": seed, **judge(name, path, args.mode, args.scale, seed, weights, config, report)}
             rows.append(row)

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
 
 import numpy as np
-from gain import WORK, capture_of, fit_of, scenes
+from gain import WORK, capture_of, data_folder, fit_of, scenes
 
 from gaussianvae.captures import read_capture
 from gaussianvae.cli.refine import starting_splat
@@ -67,12 +66,10 @@ def main() -> None:
     parser.add_argument("--start", default="vae", choices=["vae", "anchor"])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    data = os.environ.get("GAUSSIANVAE_DATA")
-    if not data:
-        raise SystemExit("set GAUSSIANVAE_DATA to the folder of test data")
+    data = data_folder()
     report, rows = TerminalReporter(), []
     config = RefineConfig(steps=args.steps, budget=args.budget)
-    for name, path in scenes(Path(data), args.scenes).items():
+    for name, path in scenes(data, args.scenes).items():
         rows.append(judge(name, path, config, args.start, report))
         print(json.dumps(rows[-1]), flush=True)
     meshes = [row for row in rows if row["scene"] != "lego"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from gain import capture_of, fit_of_scene, scenes
+from gain import capture_of, data_folder, fit_of_scene, scenes
 from torch import Tensor
 
 import captures as real
@@ -280,12 +279,10 @@ def main() -> None:
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    data = os.environ.get("GAUSSIANVAE_DATA")
-    if not data:
-        raise SystemExit("set GAUSSIANVAE_DATA to the folder of test data")
+    data = data_folder()
     report, rows = TerminalReporter(), []
     for name in args.scenes:
-        case = make_case(name, Path(data), report)
+        case = make_case(name, data, report)
         made = {key: refined(case, VARIANTS[key], MINUTES[name], report) for key in args.variants}
         judged = evaluate(
             case.splats, case.photos, case.factor, {key: splats for key, (splats, _) in made.items()},

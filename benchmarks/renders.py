@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from gain import WORK, capture_of, fit_of, scenes
+from gain import WORK, capture_of, data_folder, fit_of, scenes
 
 from gaussianvae.captures import Capture, Views, read_capture
 from gaussianvae.cli.terminal import TerminalReporter
@@ -110,11 +109,9 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    data = os.environ.get("GAUSSIANVAE_DATA")
-    if not data:
-        raise SystemExit("set GAUSSIANVAE_DATA to the folder of test data")
+    data = data_folder()
     report, rows = TerminalReporter(), []
-    for name, path in scenes(Path(data), args.scenes).items():
+    for name, path in scenes(data, args.scenes).items():
         for seed in args.seeds:
             rows.append(judge(name, path, seed, report))
             print(json.dumps(rows[-1]), flush=True)

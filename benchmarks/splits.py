@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from gain import fit_of
+from gain import data_folder, fit_of
 from torch import Tensor
 
 from gaussianvae.antialias import PIXEL_FILTER
@@ -67,11 +66,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    data = os.environ.get("GAUSSIANVAE_DATA")
-    if not data:
-        raise SystemExit("set GAUSSIANVAE_DATA to the folder of test data")
+    data = data_folder()
     report = TerminalReporter()
-    given, views, _ = fit_of("lego", read_capture(Path(data) / "captures/lego"), "mip", SCALE, 0, report)
+    given, views, _ = fit_of("lego", read_capture(data / "captures/lego"), "mip", SCALE, 0, report)
     splats = enhance(given, SCALE, EnhanceConfig(), cameras=views.cameras, report=report).splats
     cameras = resize(views.cameras, 1 / SCALE)
     phi = footprints(cameras, splats.means)
