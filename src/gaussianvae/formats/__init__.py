@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import re
 import stat
 from collections.abc import Iterable
 from io import BufferedReader
@@ -12,67 +11,113 @@ from pathlib import Path
 
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.formats.cameras_json import read_cameras, write_cameras
-from gaussianvae.formats.ply import read_ply, write_ply
+from gaussianvae.formats.ply import COMPRESSED_PLY, PLY
+from gaussianvae.formats.registry import Bytes, FileOptions, Format
+from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.scene.cameras import Cameras
 from gaussianvae.scene.splats import Splats
 
-__all__ = ["cameras_beside", "find_cameras", "read_cameras", "read_splats", "write_cameras", "write_splats"]
+__all__ = [
+    "FORMATS", "FileOptions", "cameras_beside", "check_format", "find_cameras", "format_named", "read_cameras",
+    "read_splats", "write_cameras", "write_splats",
+]  # fmt: skip
 
-READABLE = (".ply", ".compressed.ply")
-WRITABLE = (".ply",)
+FORMATS: tuple[Format, ...] = (COMPRESSED_PLY, PLY)
+"""Longer endings first: `.compressed.ply` ends like `.ply`."""
+READABLE = tuple(suffix for format in FORMATS for suffix in format.suffixes)
+WRITABLE = tuple(suffix for format in FORMATS if format.write for suffix in format.suffixes)
+NO_OPTIONS = FileOptions()
 
 
-def read_splats(path: Path | str) -> Splats:
-    """Read a splat file, whatever its format.
+def format_named(path: Path | str) -> Format | None:
+    """The format that a file's ending names."""
+    name = Path(path).name.lower()
+    return next((format for format in FORMATS for suffix in format.suffixes if name.endswith(suffix)), None)
+
+
+def read_splats(path: Path | str, options: FileOptions = NO_OPTIONS, report: Reporter = SILENT) -> Splats:
+    """Read a splat file of any known format: by what it begins with, else by its ending.
 
     Args:
-        path: a PLY in INRIA's layout or PlayCanvas's compressed one.
+        path: the file; a folder stands for the meta.json in it.
+        options: what the file doesn't say.
+        report: receives a message about what is left out.
 
     Raises:
         GaussianVAEError: no such file, an unknown format, or broken content.
     """
     path = Path(path)
     if path.is_dir():
-        raise GaussianVAEError(f"{path}: is a folder; name a splat file ({', '.join(READABLE)})")
+        if not (path / "meta.json").is_file():
+            raise GaussianVAEError(f"{path}: is a folder; name a splat file ({', '.join(READABLE)})")
+        path = path / "meta.json"
     try:
         with path.open("rb") as file:
-            # whatever its name, a file is read only when it begins like one of ours
-            if path.suffix.lower() != ".ply" and file.peek(3)[:3] != b"ply":
+            start = file.peek(64)[:64]
+            known = next((format for format in FORMATS if format.begins(start)), None) or format_named(path)
+            if known is None:
                 raise GaussianVAEError(f"{path}: is of no known splat format; readable are {', '.join(READABLE)}")
             data = _contents(file)
     except OSError as error:
         raise GaussianVAEError(f"{path}: can't be read ({error.strerror or error})") from error
-    return read_ply(path, data)
+    if not len(data):
+        raise GaussianVAEError(f"{path}: is empty; expected a splat ({known.name})")
+    return known.read(path, data, options, report)
 
 
-def _contents(file: BufferedReader) -> bytes | mmap.mmap:
+def _contents(file: BufferedReader) -> Bytes:
     """The bytes of a file, mapped where that is possible: a map costs half of the time that a copy does."""
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode) and os.fstat(file.fileno()).st_size:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     return file.read()
 
 
-def write_splats(path: Path | str, splats: Splats, inputs: Iterable[Path | str] = ()) -> None:
-    """Write a splat in the format that the extension names, atomically.
+def check_format(path: Path | str) -> Format:
+    """The format that a path to be written names.
+
+    Raises:
+        GaussianVAEError: none that can be written.
+    """
+    known = format_named(path)
+    if known is None or known.write is None:
+        raise GaussianVAEError(f"{path}: this format can't be written; writable are {', '.join(WRITABLE)}")
+    return known
+
+
+def write_splats(
+    path: Path | str,
+    splats: Splats,
+    inputs: Iterable[Path | str] = (),
+    options: FileOptions = NO_OPTIONS,
+    report: Reporter = SILENT,
+) -> None:
+    """Write a splat in the format that the ending names, atomically.
 
     Args:
         path: where to; must be none of `inputs`.
         splats: what.
         inputs: files that were read for it.
+        options: which of the ways that a format leaves open.
+        report: receives a message about what the format can't hold.
 
     Raises:
         GaussianVAEError: a format that can't be written, or a place that can't.
     """
     path = Path(path)
-    if path.suffix.lower() != ".ply" or path.name.lower().endswith(".compressed.ply"):
-        raise GaussianVAEError(f"{path}: this format can't be written; writable are {', '.join(WRITABLE)}")
-    write_ply(path, splats, inputs)
+    known = check_format(path)
+    assert known.write is not None
+    known.write(path, splats, inputs, options)
+    lost = known.losses(splats) if known.losses else []
+    if lost:
+        report.message(f"{path.name}: {known.name} can't hold {', '.join(lost)}")
 
 
 def cameras_beside(path: Path | str) -> Path:
     """Where the training cameras of a splat file lie: LR.ply -> LR.cameras.json."""
     path = Path(path)
-    stem = re.sub(r"(\.compressed)?\.ply$", "", path.name, flags=re.IGNORECASE)
+    known = format_named(path)
+    ending = next(suffix for suffix in known.suffixes if path.name.lower().endswith(suffix)) if known else path.suffix
+    stem = path.name[: len(path.name) - len(ending)]
     return path.with_name(f"{stem}.cameras.json")
 
 

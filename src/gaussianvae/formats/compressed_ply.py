@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.formats.columns import refuse_unless_finite
 from gaussianvae.formats.comments import read_comments
-from gaussianvae.formats.ply_header import Bytes, Element, Header, read_tables
+from gaussianvae.formats.ply_header import Element, Header, read_tables
+from gaussianvae.formats.registry import Bytes
 from gaussianvae.scene.harmonics import C0
 from gaussianvae.scene.splats import Splats
 

@@ -18,7 +18,9 @@ from gaussianvae.formats.activation import activate, deactivate
 from gaussianvae.formats.columns import Part, gather, refuse_rows, refuse_unless_finite, scatter
 from gaussianvae.formats.comments import read_comments, recipe_comments
 from gaussianvae.formats.compressed_ply import read_compressed
-from gaussianvae.formats.ply_header import NAMES, Bytes, Header, make_header, parse_header, read_tables
+from gaussianvae.formats.ply_header import NAMES, Header, make_header, parse_header, read_tables
+from gaussianvae.formats.registry import Bytes, FileOptions, Format
+from gaussianvae.progress import Reporter
 from gaussianvae.scene.splats import Splats, Stored
 
 MEANS = ("x", "y", "z")
@@ -32,8 +34,8 @@ NORMALS = ("nx", "ny", "nz")
 FILTER_3D = "filter_3D"
 
 
-def read_ply(path: Path, data: Bytes) -> Splats:
-    """Read a splat from the bytes of a PLY file.
+def read_ply(path: Path, data: Bytes, options: FileOptions, report: Reporter) -> Splats:
+    """Read a splat from the bytes of a PLY file, compressed or not (a `Reader`).
 
     Raises:
         GaussianVAEError: not a splat, cut off, or with values that are no numbers.
@@ -149,8 +151,8 @@ def _fuse_filter(splats: Splats) -> Splats:
     )
 
 
-def write_ply(path: Path, splats: Splats, inputs: Iterable[Path | str] = ()) -> None:
-    """Write a splat atomically; rows that were not changed since they were read are written bit for bit.
+def write_ply(path: Path, splats: Splats, inputs: Iterable[Path | str], options: FileOptions) -> None:
+    """Write a splat atomically; rows that were not changed since they were read are written bit for bit (a `Writer`).
 
     Raises:
         GaussianVAEError: values that are no finite numbers, or a place that can't be written.
@@ -199,3 +201,11 @@ def _column(column: Tensor) -> NDArray[Any]:
     # PLY's integers end at 32 bits
     small = len(values) == 0 or (values.min() >= -(2**31) and values.max() < 2**31)
     return values.astype(np.int32 if small else np.float64)
+
+
+def _begins(start: bytes) -> bool:
+    return start.split(b"\n")[0].strip() == b"ply"
+
+
+PLY = Format("PLY", (".ply",), _begins, read_ply, write_ply)
+COMPRESSED_PLY = Format("compressed PLY", (".compressed.ply",), _begins, read_ply)

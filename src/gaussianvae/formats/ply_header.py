@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaussianvae.errors import GaussianVAEError
+from gaussianvae.formats.registry import Bytes
 
-Bytes = bytes | mmap.mmap
-"""The contents of a file."""
 MAX_HEADER = 1 << 20
 TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
