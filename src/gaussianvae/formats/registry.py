@@ -22,8 +22,8 @@ class FileOptions:
     spz_version: Literal[3, 4] = 3
     """Of SPZ files that are written: 3, which every viewer reads, or 4."""
     spz_frame: Literal["rdf", "rub"] = "rdf"
-    """Axes of SPZ files, read or written: rdf, as nearly every tool leaves them, or rub (right, up, back) as the text of
-    the format says and some phone apps do."""
+    """Axes of SPZ files, read or written: rdf, as nearly every tool leaves them, or rub (right, up, back) as the
+    text of the format says and some phone apps do."""
 
 
 Reader = Callable[[Path, Bytes, FileOptions, Reporter], Splats]
