@@ -6,10 +6,21 @@ import math
 
 import torch
 
+from gaussianvae.progress import Silent
 from gaussianvae.scene.cameras import Cameras
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.rotations import random_quats
 from gaussianvae.scene.splats import Splats
+
+
+class Told(Silent):
+    """A reporter that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
 
 
 def random_splats(count: int, degree: int = 1, seed: int = 0, recipe: Recipe | None = None) -> Splats:

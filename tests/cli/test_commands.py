@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from gaussianvae.cli import main
@@ -230,3 +231,17 @@ def test_requests_out_of_range_are_one_line(
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1 and complaint in err, err
     assert names_in(tmp_path) == []
+
+
+def test_convert_brings_comments_the_recipe_and_the_cameras_along(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", str(folder / "LR.ply"), str(tmp_path / "out.ply")]) == 0
+    given, written = read_splats(folder / "LR.ply"), read_splats(tmp_path / "out.ply")
+    assert torch.equal(given.means, written.means) and given.recipe == written.recipe
+    assert find_cameras(tmp_path / "out.ply") is not None
+    capsys.readouterr()
+    assert main(["convert", str(folder / "LR.ply"), str(tmp_path / "out.xyz")]) == 2
+    assert "writable are" in capsys.readouterr().err
+    assert main(["convert", str(folder / "LR.ply"), str(folder / "LR.ply")]) == 2
+    assert "is an input" in capsys.readouterr().err

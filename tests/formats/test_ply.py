@@ -17,7 +17,7 @@ from plyfiles import NAMES, file_of, names_of, rows_of, written_rows
 
 from gaussianvae.formats import read_splats, write_splats
 from gaussianvae.scene.splats import STATE, Splats, concatenate, covariances
-from scenes import random_splats
+from scenes import Told, random_splats
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 LOGITS = st.one_of(st.sampled_from([np.inf, -np.inf, 0.0, -0.0, 120.0, -120.0]), st.floats(-40, 40, width=32))
@@ -159,6 +159,27 @@ def test_types_byte_orders_shuffled_properties_and_normals(tmp_path: Path, kind:
     assert list(written.dtype.names or ()) == names_of(1)
     for name in names_of(1):
         np.testing.assert_array_equal(written[name], rows[name].astype(np.float32))
+
+
+def test_fourth_band_of_harmonics_is_left_out_and_said(tmp_path: Path) -> None:
+    rows, told = rows_of(3, names_of(4)), Told()
+    (tmp_path / "a.ply").write_bytes(file_of(rows))
+    splats = read_splats(tmp_path / "a.ply", report=told)
+    assert splats.sh_degree == 3 and not splats.extras
+    assert len(told.messages) == 1 and "fourth band" in told.messages[0]
+    for k in range(15):  # 24 coefficients a channel are stored, the first 15 kept
+        for channel in range(3):
+            np.testing.assert_array_equal(splats.shN[:, k, channel].numpy(), rows[f"f_rest_{24 * channel + k}"])
+
+
+def test_colors_as_bytes_in_place_of_harmonics() -> None:
+    names = [name for name in NAMES if not name.startswith("f_dc")]
+    rows = np.zeros(3, [(name, "<f4") for name in names] + [(name, "u1") for name in ("red", "green", "blue")])
+    rows["rot_0"], rows["red"], rows["green"], rows["blue"] = 1, [0, 128, 255], [255, 0, 1], 7
+    splats = read_raw(rows)
+    rgb = np.stack([rows["red"], rows["green"], rows["blue"]], 1) / 255.0
+    np.testing.assert_allclose((0.5 + 0.28209479177387814 * splats.sh0[:, 0]).numpy(), rgb, atol=1e-6)
+    assert not splats.extras
 
 
 def test_ascii_with_crlf_padding_and_other_elements(tmp_path: Path) -> None:

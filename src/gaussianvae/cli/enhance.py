@@ -10,10 +10,18 @@ from cyclopts import Parameter
 
 from gaussianvae import enhance as enhancing
 from gaussianvae.captures import read_capture
-from gaussianvae.cli.options import Output, check_writable, parse_background
+from gaussianvae.cli.options import Output, check_splat_output, check_writable, parse_background
 from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.errors import GaussianVAEError
-from gaussianvae.formats import cameras_beside, find_cameras, read_cameras, read_splats, write_cameras, write_splats
+from gaussianvae.formats import (
+    cameras_beside,
+    find_cameras,
+    read_cameras,
+    read_splats,
+    split_ending,
+    write_cameras,
+    write_splats,
+)
 from gaussianvae.growth.lineage import read_lineage
 from gaussianvae.guess import estimate_cameras
 from gaussianvae.model.weights import read_weights
@@ -55,16 +63,17 @@ def enhance(
     report, config = TerminalReporter(), config or enhancing.EnhanceConfig()
     if config.samples < 0:
         raise GaussianVAEError(f"{config.samples} samples can't be drawn; give 0 for the mean, or how many")
-    given = read_splats(splats)
+    given = read_splats(splats, report=report)
     if background is not None:
         given = replace(given, recipe=replace(given.recipe, background=parse_background(background)))
     own_cameras = cameras_beside(splats)
     inputs = tuple(path for path in (splats, own_cameras, cameras, lineage, weights) if path is not None)
     targets = [output]
     if config.samples > 1:
-        targets = [output.with_name(f"{output.stem}_{index}{output.suffix}") for index in range(config.samples)]
+        stem, ending = split_ending(output)
+        targets = [output.with_name(f"{stem}_{index}{ending}") for index in range(config.samples)]
     for path in targets:
-        check_writable(path, inputs)
+        check_splat_output(path, inputs)
         check_writable(cameras_beside(path), inputs)
     known = training_cameras(given, splats, cameras, capture, factor, report)
     seen_by = known if known is not None else estimate_cameras(given, trained_width, report)
@@ -73,7 +82,7 @@ def enhance(
     for index, path in enumerate(targets):
         one = replace(config, seed=config.seed + index)
         result = enhancing.enhance(given, scale, one, cameras=seen_by, lineage=history, weights=model, report=report)
-        write_splats(path, result.splats, inputs)
+        write_splats(path, result.splats, inputs, report=report)
         if known is not None:  # a guess must not pass for the truth later
             write_cameras(cameras_beside(path), resize(known, 1 / scale), inputs)
 

@@ -53,8 +53,8 @@ def evaluate(
     files = parse_named_files(with_)
     color = parse_background(background)
     inputs = (splats, *files.values())
-    given = read_splats(splats)
-    finer = {name: read_splats(path) for name, path in files.items()}
+    given = read_splats(splats, report=report)
+    finer = {name: read_splats(path, report=report) for name, path in files.items()}
     photos = read_capture(capture, report)
     factor = factor if factor is not None else given.recipe.factor
     if factor is None:

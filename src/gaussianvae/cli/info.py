@@ -26,7 +26,8 @@ def info(file: Path, /, *, json: Annotated[bool, Parameter(negative="")] = False
         file: A splat or a capture.
         json: Print JSON instead of a table.
     """
-    facts = capture_facts(file) if file.is_dir() else splat_facts(file)
+    is_capture = file.is_dir() and not (file / "meta.json").is_file()  # SOG is a folder, too
+    facts = capture_facts(file) if is_capture else splat_facts(file)
     if json:
         text = codec.dumps({"schema": SCHEMA, "file": str(file), **facts}, indent=2, allow_nan=False)
         results_console().file.write(text + "\n")
@@ -39,11 +40,11 @@ def info(file: Path, /, *, json: Annotated[bool, Parameter(negative="")] = False
 
 def splat_facts(path: Path) -> dict[str, object]:
     """What a splat file holds, as plain data."""
-    splats = read_splats(path)
+    splats = read_splats(path, report=TerminalReporter())
     cameras = find_cameras(path)
     facts: dict[str, object] = {
         "kind": "splat",
-        "bytes": path.stat().st_size,
+        "bytes": path.stat().st_size if path.is_file() else None,
         "num_gaussians": len(splats),
         "sh_degree": splats.sh_degree,
         "recipe": splats.recipe.known(),

@@ -68,5 +68,13 @@ def check_writable(path: Path, inputs: tuple[Path, ...] = ()) -> None:
         return
 
 
+def check_splat_output(path: Path, inputs: tuple[Path, ...] = ()) -> None:
+    """Raise GaussianVAEError now if a splat can't be written to `path` at the end: no such format, or no such place."""
+    from gaussianvae.formats import check_format
+
+    check_format(path)
+    check_writable(path, inputs)
+
+
 class _Unchanged(Exception):
     """Leaves the block of `replacing` without replacing anything."""

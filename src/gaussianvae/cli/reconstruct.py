@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from gaussianvae.captures import load_views, read_capture
-from gaussianvae.cli.options import Output, check_writable, parse_background
+from gaussianvae.cli.options import Output, check_splat_output, check_writable, parse_background
 from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.fitting import reconstruct as fitting
@@ -52,7 +52,7 @@ def reconstruct(
     color = parse_background(background)
     report = TerminalReporter()
     photos = read_capture(capture, report)
-    check_writable(output)
+    check_splat_output(output)
     check_writable(cameras_beside(output))
     if lineage is not None:
         check_writable(lineage)
@@ -63,7 +63,7 @@ def reconstruct(
     if checkpoint is None:
         checkpoint = output.with_name(f"{output.stem}.checkpoint.safetensors")
     result = fitting.reconstruct(views, config, factor=factor, checkpoint=checkpoint, report=report)
-    write_splats(output, result.splats)
+    write_splats(output, result.splats, report=report)
     write_cameras(cameras_beside(output), views.cameras)
     if lineage is not None:
         write_lineage(lineage, result.lineage)

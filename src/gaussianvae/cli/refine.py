@@ -10,7 +10,7 @@ import torch
 from cyclopts import Parameter
 
 from gaussianvae.captures import load_views, read_capture
-from gaussianvae.cli.options import Output, check_writable, parse_background
+from gaussianvae.cli.options import Output, check_splat_output, check_writable, parse_background
 from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.fitting import refine as refining
@@ -56,7 +56,7 @@ def refine(
     color = parse_background(background)
     if not 1 <= scale <= refining.MAX_SCALE:
         raise GaussianVAEError(f"the scale is {scale:g}; allowed are 1 to {refining.MAX_SCALE:g}")
-    given = read_splats(splats)
+    given = read_splats(splats, report=report)
     factor = factor if factor is not None else given.recipe.factor
     if factor is None:
         raise GaussianVAEError(f"{splats}: doesn't say at which factor it was trained; give --factor F")
@@ -65,7 +65,8 @@ def refine(
     photos = read_capture(capture, report)
     inputs = (splats, cameras_beside(splats))
     checkpoint = output.with_name(f"{output.stem}.refine.safetensors")
-    for path in (output, cameras_beside(output), checkpoint):
+    check_splat_output(output, inputs)
+    for path in (cameras_beside(output), checkpoint):
         check_writable(path, inputs)
     views = load_views(
         photos, photos.train, factor, color, "area" if config.operator == "fit" else config.operator, report
@@ -78,7 +79,7 @@ def refine(
         given, views, scale, config, start=begin, factor=factor, held=judges, checkpoint=checkpoint, resume=resume,
         report=report,
     )  # fmt: skip
-    write_splats(output, with_provenance(begin, result), inputs)
+    write_splats(output, with_provenance(begin, result), inputs, report=report)
     write_cameras(cameras_beside(output), resize(views.cameras, 1 / scale), inputs)
 
 

@@ -54,7 +54,7 @@ def render(
         raise GaussianVAEError("give either --capture C (with --factor F) or --orbit N (with --size PX)")
     color = parse_background(background)
     report = TerminalReporter()
-    given = read_splats(splats)
+    given = read_splats(splats, report=report)
     cameras = (
         _capture_cameras(capture, factor, views, report)
         if capture is not None

@@ -19,7 +19,7 @@ from gaussianvae.scene.splats import Splats
 
 __all__ = [
     "FORMATS", "FileOptions", "cameras_beside", "check_format", "find_cameras", "format_named", "read_cameras",
-    "read_splats", "write_cameras", "write_splats",
+    "read_splats", "split_ending", "write_cameras", "write_splats",
 ]  # fmt: skip
 
 FORMATS: tuple[Format, ...] = (COMPRESSED_PLY, PLY)
@@ -33,6 +33,14 @@ def format_named(path: Path | str) -> Format | None:
     """The format that a file's ending names."""
     name = Path(path).name.lower()
     return next((format for format in FORMATS for suffix in format.suffixes if name.endswith(suffix)), None)
+
+
+def split_ending(path: Path | str) -> tuple[str, str]:
+    """The name of a file before the ending that tells its format, and that ending: LR.compressed.ply -> LR."""
+    path = Path(path)
+    known = format_named(path)
+    ending = next(suffix for suffix in known.suffixes if path.name.lower().endswith(suffix)) if known else path.suffix
+    return path.name[: len(path.name) - len(ending)], path.name[len(path.name) - len(ending) :]
 
 
 def read_splats(path: Path | str, options: FileOptions = NO_OPTIONS, report: Reporter = SILENT) -> Splats:
@@ -115,10 +123,7 @@ def write_splats(
 def cameras_beside(path: Path | str) -> Path:
     """Where the training cameras of a splat file lie: LR.ply -> LR.cameras.json."""
     path = Path(path)
-    known = format_named(path)
-    ending = next(suffix for suffix in known.suffixes if path.name.lower().endswith(suffix)) if known else path.suffix
-    stem = path.name[: len(path.name) - len(ending)]
-    return path.with_name(f"{stem}.cameras.json")
+    return path.with_name(f"{split_ending(path)[0]}.cameras.json")
 
 
 def find_cameras(path: Path | str) -> Cameras | None:

@@ -24,25 +24,39 @@ Part = tuple[NDArray[Any], Sequence[str]]
 
 def gather(table: NDArray[Any], parts: Iterable[Part]) -> None:
     """Fill the arrays from the columns of `table`, converted to each array's type."""
-    parts = list(parts)
+    places = _places(table, parts)
     with np.errstate(invalid="ignore", over="ignore"):
         for start in range(0, len(table), BLOCK):
-            block = table[start : start + BLOCK]
-            for array, names in parts:
-                rows = array[start : start + BLOCK]
-                for index, name in enumerate(names):
-                    rows[:, index] = block[name]
+            block = slice(start, start + BLOCK)
+            for array, columns, ours, theirs in places:
+                array[block][:, ours] = columns[block][theirs]
 
 
 def scatter(parts: Iterable[Part], table: NDArray[Any]) -> None:
     """Fill the columns of `table` from the arrays."""
-    parts = list(parts)
+    places = _places(table, parts)
     for start in range(0, len(table), BLOCK):
-        block = table[start : start + BLOCK]
-        for array, names in parts:
-            rows = array[start : start + BLOCK]
-            for index, name in enumerate(names):
-                block[name] = rows[:, index]
+        block = slice(start, start + BLOCK)
+        for array, columns, ours, theirs in places:
+            columns[block][theirs] = array[block][:, ours]
+
+
+def _places(table: NDArray[Any], parts: Iterable[Part]) -> list[tuple[NDArray[Any], NDArray[Any], Any, Any]]:
+    """Which columns of each array are which of the table: many at once where both lie side by side as one type."""
+    places: list[tuple[NDArray[Any], NDArray[Any], Any, Any]] = []
+    names, first = list(table.dtype.names or ()), table.dtype[0] if table.dtype.names else table.dtype
+    packed = first.itemsize * len(names) == table.dtype.itemsize and all(table.dtype[name] == first for name in names)
+    if packed and len(names):
+        matrix = table.view(first).reshape(len(table), len(names))
+    for array, wanted in parts:
+        if not wanted:
+            continue
+        start = names.index(wanted[0])
+        if packed and names[start : start + len(wanted)] == list(wanted):
+            places.append((array, matrix, slice(None), (slice(None), slice(start, start + len(wanted)))))
+        else:
+            places += [(array, table, index, name) for index, name in enumerate(wanted)]
+    return places
 
 
 def refuse_unless_finite(path: Path, **parts: Tensor) -> None:

@@ -21,6 +21,7 @@ from gaussianvae.formats.compressed_ply import read_compressed
 from gaussianvae.formats.ply_header import NAMES, Header, make_header, parse_header, read_tables
 from gaussianvae.formats.registry import Bytes, FileOptions, Format
 from gaussianvae.progress import Reporter
+from gaussianvae.scene.harmonics import C0
 from gaussianvae.scene.splats import Splats, Stored
 
 MEANS = ("x", "y", "z")
@@ -28,8 +29,14 @@ SH0 = ("f_dc_0", "f_dc_1", "f_dc_2")
 SCALES = ("scale_0", "scale_1", "scale_2")
 QUATS = ("rot_0", "rot_1", "rot_2", "rot_3")
 NEEDED = (*MEANS, *SH0, "opacity", *SCALES, *QUATS)
-REST_COUNTS = (0, 9, 24, 45)
-"""Number of f_rest properties for SH degree 0, 1, 2, 3."""
+RGB = ("red", "green", "blue")
+"""What nerfstudio's `--ply-color-mode rgb` writes in place of f_dc, 0-255."""
+REST_COUNTS = (0, 9, 24, 45, 72)
+"""Number of f_rest properties for SH degree 0, 1, 2, 3, 4."""
+MOST_REST = 45
+"""Of those that are kept: colors are expanded up to degree 3."""
+WRITTEN_ROWS = 1 << 15
+"""Rows brought into a file's layout at a time."""
 NORMALS = ("nx", "ny", "nz")
 FILTER_3D = "filter_3D"
 
@@ -44,6 +51,8 @@ def read_ply(path: Path, data: Bytes, options: FileOptions, report: Reporter) ->
     if header.element("chunk") is not None:
         return read_compressed(path, header, data)
     rest = _check_properties(path, header)
+    if rest > MOST_REST:
+        report.message(f"{path}: SH degree 4: the fourth band is left out")
     return splats_from_table(path, read_tables(path, data, header, ["vertex"])["vertex"], rest, header.comments)
 
 
@@ -60,47 +69,49 @@ def _check_properties(path: Path, header: Header) -> int:
             f"{path}: has fewer than 3 scales a Gaussian (2DGS surfels?); only 3D Gaussians are read"
         )
     missing = [name for name in NEEDED if name not in names]
-    if missing and {"red", "green", "blue"} <= names:
-        what = "is a plain point cloud" if "scale_0" not in names else "has its colors as red, green, blue"
+    if set(missing) == set(SH0) and set(RGB) <= names:
+        missing = []
+    if missing and set(RGB) <= names:
         raise GaussianVAEError(
-            f"{path}: {what}, without {', '.join(missing[:3])}; expected a splat in INRIA's layout, colors as f_dc_0..2"
+            f"{path}: is a plain point cloud, without {', '.join(missing[:3])}; expected a splat in INRIA's layout"
         )
     if missing:
         raise GaussianVAEError(f"{path}: is no splat: element vertex lacks {', '.join(missing[:6])}")
     rest = sum(name.startswith("f_rest_") for name in names)
-    if rest == 72:
-        raise GaussianVAEError(f"{path}: has SH degree 4 (72 f_rest properties); degrees 0-3 can be read")
     if rest not in REST_COUNTS or any(f"f_rest_{k}" not in names for k in range(rest)):
-        raise GaussianVAEError(f"{path}: has {rest} f_rest properties; SH degrees 0, 1, 2, 3 have 0, 9, 24, 45")
+        raise GaussianVAEError(f"{path}: has {rest} f_rest properties; SH degrees 0 to 4 have 0, 9, 24, 45, 72")
     return rest
 
 
-def _rest_parts(rest: NDArray[np.float32]) -> list[Part]:
-    """The channel-major f_rest columns of shN (N, K, 3)."""
-    k = rest.shape[1]
-    return [(rest[:, :, channel], [f"f_rest_{channel * k + j}" for j in range(k)]) for channel in range(3)]
+def _rest_parts(rest: NDArray[np.float32], stored: int) -> list[Part]:
+    """The channel-major f_rest columns of shN (N, K, 3), of files that have `stored` of them a channel."""
+    kept = rest.shape[1]
+    return [(rest[:, :, channel], [f"f_rest_{channel * stored + j}" for j in range(kept)]) for channel in range(3)]
 
 
 def splats_from_table(path: Path, table: NDArray[Any], rest: int, comments: Iterable[str]) -> Splats:
     """Activate the raw columns of a table; values that are no numbers are refused."""
-    n = len(table)
+    n, kept = len(table), min(rest, MOST_REST)
     means, sh0, shN, logits, log_scales, quats = (
-        np.empty(shape, np.float32) for shape in ((n, 3), (n, 1, 3), (n, rest // 3, 3), (n, 1), (n, 3), (n, 4))
+        np.empty(shape, np.float32) for shape in ((n, 3), (n, 1, 3), (n, kept // 3, 3), (n, 1), (n, 3), (n, 4))
     )
+    colored = SH0[0] not in (table.dtype.names or ())
     gather(
         table,
         [
             (means, MEANS),
-            (sh0[:, 0], SH0),
-            *_rest_parts(shN),
+            (sh0[:, 0], RGB if colored else SH0),
+            *_rest_parts(shN, rest // 3),
             (logits, ["opacity"]),
             (log_scales, SCALES),
             (quats, QUATS),
         ],
     )
+    if colored:
+        sh0[:] = (sh0 / 255 - 0.5) / C0
     stored = Stored(torch.from_numpy(log_scales), torch.from_numpy(logits[:, 0]), torch.from_numpy(quats))
     scales, opacities, unit_quats = activate(stored)
-    used = {*NEEDED, *NORMALS, *(f"f_rest_{k}" for k in range(rest))}
+    used = {*NEEDED, *NORMALS, *(RGB if colored else ()), *(f"f_rest_{k}" for k in range(rest))}
     recipe, others = read_comments(comments)
     splats = Splats(
         means=torch.from_numpy(means),
@@ -164,7 +175,7 @@ def write_ply(path: Path, splats: Splats, inputs: Iterable[Path | str], options:
     parts: list[Part] = [
         (_array(splats.means), MEANS),
         (_array(splats.sh0[:, 0]), SH0),
-        *_rest_parts(shN),
+        *_rest_parts(shN, shN.shape[1]),
         (raw.logits.numpy()[:, None], ["opacity"]),
         (raw.log_scales.numpy(), SCALES),
         (raw.quats.numpy(), QUATS),
@@ -176,12 +187,15 @@ def write_ply(path: Path, splats: Splats, inputs: Iterable[Path | str], options:
             raise ValueError(f"an extra property can't be named {name!r}: a word is needed that no other property has")
         properties.append((name, values.dtype.str[1:]))
         parts.append((values[:, None], [name]))
-    table = np.empty(len(splats), np.dtype([(name, f"<{code}") for name, code in properties]))
-    scatter(parts, table)
+    dtype = np.dtype([(name, f"<{code}") for name, code in properties])
     header = make_header(len(splats), properties, [*splats.comments, *recipe_comments(splats.recipe)])
     with replacing(path, inputs) as beside, beside.open("wb") as file:
         file.write(header)
-        table.tofile(file)
+        for start in range(0, len(splats), WRITTEN_ROWS):
+            rows = slice(start, start + WRITTEN_ROWS)
+            table = np.empty(len(raw.logits[rows]), dtype)
+            scatter([(array[rows], names) for array, names in parts], table)
+            table.tofile(file)
 
 
 def _array(values: Tensor) -> NDArray[np.float32]:

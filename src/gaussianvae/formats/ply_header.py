@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,7 +141,7 @@ def read_tables(path: Path, data: Bytes, header: Header, wanted: Collection[str]
     """
     missing = {element.name for element in header.elements} & set(wanted)
     at = header.size
-    words = data[at:].split() if header.encoding == "ascii" else []
+    numbers = _parse_numbers(path, data[at:]) if header.encoding == "ascii" else np.zeros(0)
     tables: dict[str, NDArray[Any]] = {}
     for element in header.elements:
         if not missing:
@@ -149,10 +150,10 @@ def read_tables(path: Path, data: Bytes, header: Header, wanted: Collection[str]
             raise GaussianVAEError(f"{path}: element {element.name} has a list property; this is a mesh, not a splat")
         if header.encoding == "ascii":
             need = element.count * len(element.properties)
-            _check_length(path, element, need, len(words), "numbers")
-            rows, words = words[:need], words[need:]
+            _check_length(path, element, need, len(numbers), "numbers")
+            rows, numbers = numbers[:need], numbers[need:]
             if element.name in missing:
-                tables[element.name] = _parse_rows(path, element, rows)
+                tables[element.name] = _as_table(element, rows)
         else:
             dtype = element.dtype(BYTE_ORDERS[header.encoding])
             need = element.count * dtype.itemsize
@@ -173,16 +174,24 @@ def _check_length(path: Path, element: Element, need: int, there: int, unit: str
         )
 
 
-def _parse_rows(path: Path, element: Element, words: Sequence[bytes]) -> NDArray[Any]:
+def _parse_numbers(path: Path, text: bytes) -> NDArray[np.float64]:
+    """All numbers of a text."""
+    if not text.strip():
+        return np.zeros(0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)  # numpy's word for text that is no number
+            return np.fromstring(text, dtype=np.float64, sep=" ")
+    except (ValueError, DeprecationWarning) as error:
+        raise GaussianVAEError(f"{path}: its rows hold something that is no number") from error
+
+
+def _as_table(element: Element, values: NDArray[np.float64]) -> NDArray[Any]:
     width = len(element.properties)
     table = np.zeros(element.count if width else 0, element.dtype("<"))
-    try:
-        values = np.array(words, dtype=np.float64).reshape(len(table), width)
-    except ValueError as error:
-        raise GaussianVAEError(f"{path}: element {element.name} holds something that is no number") from error
     with np.errstate(invalid="ignore", over="ignore"):
         for column, name in enumerate(element.names):
-            table[name] = values[:, column]
+            table[name] = values.reshape(len(table), width)[:, column]
     return table
 
 
