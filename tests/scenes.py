@@ -6,6 +6,8 @@ import math
 
 import torch
 
+from gaussianvae.model.vae import LineageVAE, ModelConfig
+from gaussianvae.model.weights import Weights
 from gaussianvae.progress import Silent
 from gaussianvae.scene.cameras import Cameras
 from gaussianvae.scene.recipe import Recipe
@@ -53,3 +55,12 @@ def ring_cameras(count: int, size: int = 48, distance: float = 3.0, fov: float =
         viewmats.append(viewmat)
     K = torch.tensor([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
     return Cameras(torch.stack(viewmats), K.expand(count, 3, 3).clone(), ((size, size),) * count)
+
+
+def some_weights(spread: float = 0.2) -> Weights:
+    """An untrained model, whose predictions spread."""
+    torch.manual_seed(2)
+    model = LineageVAE(ModelConfig(width=16, latent=4))
+    for head in (model.decoder.geometry, model.decoder.appearance):
+        torch.nn.init.normal_(head.out.weight, std=spread)
+    return Weights(model.eval().requires_grad_(False), {}, {})

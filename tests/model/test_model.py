@@ -27,7 +27,7 @@ from scenes import random_splats, ring_cameras
 def tokens_of(splats: Splats, cameras: Cameras, lineage: Lineage | None = None) -> tuple[Tokens, Splats]:
     phi = footprints(cameras, splats.means)
     start = anchor(splats, cameras, 4.0)
-    return make_tokens(splats, start, phi, 4.0, lineage=lineage, known=curvature(splats, cameras)), start
+    return make_tokens(splats, start, phi, 4.0, lineage=lineage, known=curvature(splats, cameras).determinacy()), start
 
 
 def random_residuals(count: int, seed: int = 0) -> Residuals:
@@ -114,7 +114,7 @@ def test_truncation_hides_ancestors_and_determinacy_as_if_they_had_never_been_kn
     phi = footprints(cameras, splats.means)
     start = anchor(splats, cameras, 4.0)
     lineage = Lineage(tuple(Level(f, splats, torch.arange(10).flip(0)) for f in (4.0, 2.0)))
-    whole = make_tokens(splats, start, phi, 4.0, lineage=lineage, known=curvature(splats, cameras))
+    whole = make_tokens(splats, start, phi, 4.0, lineage=lineage, known=curvature(splats, cameras).determinacy())
     bare = make_tokens(splats, start, phi, 4.0)
     hidden = truncated(whole, 0, keep_curvature=False)
     assert torch.equal(hidden.own, bare.own) and hidden.ancestors.shape == bare.ancestors.shape

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from gaussianvae.antialias import PIXEL_FILTER, training_filter
@@ -23,7 +23,6 @@ from gaussianvae.rasterize import rasterize, render
 from gaussianvae.rasterize.losses import l1_ssim
 from gaussianvae.scene.cameras import Cameras, footprints, project, resize, spread_views
 from gaussianvae.scene.imaging import reduce_image
-from gaussianvae.scene.region import changed_within
 from gaussianvae.scene.rotations import normalize_quats
 from gaussianvae.scene.splats import Splats
 
@@ -149,7 +148,6 @@ def polish(
     rule: Agreement,
     steps: int,
     *,
-    rows: Bool[Tensor, " M"] | None = None,
     report: Reporter = SILENT,
 ) -> Splats:
     """Take optimizer steps that bring a finer splat's renders, area-averaged, to those of the splat it was made from.
@@ -158,7 +156,6 @@ def polish(
         fine: M Gaussians for `PIXEL_FILTER` at the fine resolution.
         rule: what they have to agree with; its seed is that of the order of views and of windows.
         steps: renders, each with its gradient; 0 does nothing.
-        rows: those that may change, all by default.
         report: receives progress.
 
     Returns:
@@ -178,17 +175,11 @@ def polish(
         for step in range(steps):
             loss = rule.loss(_splats(raw, fine), learned[view_of_step(step, len(learned), rule.seed)], step)
             loss.backward()  # type: ignore[no-untyped-call]
-            if rows is not None:
-                for value in raw.values():
-                    if value.grad is not None:
-                        value.grad[~rows] = 0
             adam.step(FINAL ** (step / steps) * min(1.0, (step + 1) / WARM_UP))
             bar.advance(1, loss=f"{float(loss.detach()):.4f}")
     with torch.no_grad():
         raw = {name: value.detach() for name, value in raw.items()}
         result = _splats({**raw, "quats": normalize_quats(raw["quats"])}, fine)
-    if rows is not None:
-        result = changed_within(fine, result, rows)
     # "not better" holds for a loss that isn't a number, too
     better = rule.measure(result, judges) < rule.measure(fine, judges)
     return result if better and all(math.isfinite(float(value.sum())) for value in raw.values()) else fine

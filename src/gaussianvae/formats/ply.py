@@ -92,9 +92,10 @@ def _rest_parts(rest: NDArray[np.float32], stored: int) -> list[Part]:
 def splats_from_table(path: Path, table: NDArray[Any], rest: int, comments: Iterable[str]) -> Splats:
     """Activate the raw columns of a table; values that are no numbers are refused."""
     n, kept = len(table), min(rest, MOST_REST)
-    means, sh0, shN, logits, log_scales, quats = (
-        np.empty(shape, np.float32) for shape in ((n, 3), (n, 1, 3), (n, kept // 3, 3), (n, 1), (n, 3), (n, 4))
+    means, sh, logits, log_scales, quats = (
+        np.empty(shape, np.float32) for shape in ((n, 3), (n, 1 + kept // 3, 3), (n, 1), (n, 3), (n, 4))
     )
+    sh0, shN = sh[:, :1], sh[:, 1:]
     colored = SH0[0] not in (table.dtype.names or ())
     gather(
         table,
@@ -111,6 +112,7 @@ def splats_from_table(path: Path, table: NDArray[Any], rest: int, comments: Iter
         sh0[:] = (sh0 / 255 - 0.5) / C0
     stored = Stored(torch.from_numpy(log_scales), torch.from_numpy(logits[:, 0]), torch.from_numpy(quats))
     scales, opacities, unit_quats = activate(stored)
+    all_sh = torch.from_numpy(sh)
     used = {*NEEDED, *NORMALS, *(RGB if colored else ()), *(f"f_rest_{k}" for k in range(rest))}
     recipe, others = read_comments(comments)
     splats = Splats(
@@ -118,8 +120,8 @@ def splats_from_table(path: Path, table: NDArray[Any], rest: int, comments: Iter
         quats=unit_quats,
         scales=scales,
         opacities=opacities,
-        sh0=torch.from_numpy(sh0),
-        shN=torch.from_numpy(shN),
+        sh0=all_sh[:, :1],
+        shN=all_sh[:, 1:],
         recipe=recipe,
         comments=others,
         extras={name: _extra(table[name]) for name in (table.dtype.names or ()) if name not in used},

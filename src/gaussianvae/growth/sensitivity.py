@@ -27,6 +27,7 @@ DEFAULT_SCORE = "self_gradient"
 DEFAULT_VIEWS = 12
 GRADIENT_VIEWS, GRADIENT_SCALE = 6, 2.0
 """Views of `self_gradient`, and the largest scale that it is measured at."""
+ROWS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Curvature:
     """Sum over pixels and channels of (dI / dG)^2, G the projected density (Speedy-Splat, 2412.00578)."""
     block: Float[Tensor, "N 6 6"]
     """Sum of J^T J over mean (its own axes, in standard deviations) and log-scales (PUP 3D-GS, 2406.10219)."""
+
+    def determinacy(self) -> Float[Tensor, "N 7"]:
+        """The blocks' diagonals and `speedy`: what the model is shown."""
+        return torch.cat([self.block.diagonal(dim1=1, dim2=2), self.speedy[:, None]], 1)
 
 
 def curvature(splats: Splats, cameras: Cameras, views: int = DEFAULT_VIEWS, report: Reporter = SILENT) -> Curvature:
@@ -57,10 +62,12 @@ def curvature(splats: Splats, cameras: Cameras, views: int = DEFAULT_VIEWS, repo
             speedy += one.speedy
             block += one.block
             bar.advance()
-    turn = torch.zeros(len(splats), 6, 6)
-    turn[:, :3, :3] = quats_to_rotmats(splats.quats) * splats.scales[:, None, :]
-    turn[:, 3:, 3:] = torch.eye(3)
-    return Curvature(speedy, turn.transpose(1, 2) @ block @ turn)
+    for start in range(0, len(splats), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        turn = torch.eye(6).repeat(len(block[rows]), 1, 1)
+        turn[:, :3, :3] = quats_to_rotmats(splats.quats[rows]) * splats.scales[rows, None, :]
+        block[rows] = turn.transpose(1, 2) @ block[rows] @ turn
+    return Curvature(speedy, block)
 
 
 def self_gradient(

@@ -84,7 +84,7 @@ class Shard:
             self.phi,
             scale,
             lineage=self.lineage if with_lineage else None,
-            known=self.curvature if with_curvature else None,
+            known=self.curvature.determinacy() if with_curvature else None,
         )
 
     @cached_property

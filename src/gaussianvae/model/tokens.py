@@ -15,7 +15,6 @@ from torch import Tensor
 
 from gaussianvae.antialias import training_filter
 from gaussianvae.growth.lineage import Level, Lineage
-from gaussianvae.growth.sensitivity import Curvature
 from gaussianvae.scene.harmonics import C0
 from gaussianvae.scene.rotations import quats_to_rotmats
 from gaussianvae.scene.splats import Splats, covariances
@@ -79,26 +78,39 @@ def squash(x: Tensor) -> Tensor:
     return x.sign() * x.abs().log1p()
 
 
-def nearest(means: Float[Tensor, "N 3"], count: int) -> tuple[Float[Tensor, "N K"], Int[Tensor, "N K"]]:
-    """Distances and rows of the `count` nearest other Gaussians (fewer are repeated)."""
-    from scipy.spatial import cKDTree
+class Neighborhood:
+    """The centers of a splat, to be asked for the nearest ones."""
 
-    points = means.detach().cpu().numpy()
-    k = min(count + 1, len(points))
-    distance, index = cKDTree(points).query(points, k=max(k, 2) if len(points) > 1 else 1, workers=-1)
-    distance, index = torch.from_numpy(distance), torch.from_numpy(index).long()
-    if distance.ndim == 1:
-        distance, index = distance[:, None], index[:, None]
-    if distance.shape[1] > 1:
-        # of coincident centers any may come first: the row itself goes, or else the farthest
-        own = index == torch.arange(len(index))[:, None]
-        own[~own.any(1), -1] = True
-        distance, index = (part[~own].reshape(len(index), -1) for part in (distance, index))
-    missing = count - distance.shape[1]
-    if missing > 0:
-        distance = torch.cat([distance, distance[:, -1:].expand(-1, missing)], 1)
-        index = torch.cat([index, index[:, -1:].expand(-1, missing)], 1)
-    return distance.to(means), index.to(means.device)
+    def __init__(self, means: Float[Tensor, "N 3"]) -> None:
+        from scipy.spatial import cKDTree
+
+        self.means = means
+        self.points = means.detach().cpu().numpy()
+        self.tree = cKDTree(self.points)
+
+    def nearest(
+        self, count: int, rows: Int[Tensor, " M"] | None = None
+    ) -> tuple[Float[Tensor, "M K"], Int[Tensor, "M K"]]:
+        """Distances and rows of the `count` nearest other Gaussians (fewer are repeated) of some rows, of all by
+        default."""
+        n = len(self.points)
+        asked = torch.arange(n) if rows is None else rows.cpu()
+        points = self.points if rows is None else self.points[asked.numpy()]
+        k = min(count + 1, n)
+        found = self.tree.query(points, k=max(k, 2) if n > 1 else 1, workers=-1)
+        distance, index = torch.from_numpy(found[0]), torch.from_numpy(found[1]).long()
+        if distance.ndim == 1:
+            distance, index = distance[:, None], index[:, None]
+        if distance.shape[1] > 1:
+            # of coincident centers any may come first: the row itself goes, or else the farthest
+            own = index == asked[:, None]
+            own[~own.any(1), -1] = True
+            distance, index = (part[~own].reshape(len(index), -1) for part in (distance, index))
+        missing = count - distance.shape[1]
+        if missing > 0:
+            distance = torch.cat([distance, distance[:, -1:].expand(-1, missing)], 1)
+            index = torch.cat([index, index[:, -1:].expand(-1, missing)], 1)
+        return distance.to(self.means), index.to(self.means.device)
 
 
 def _first_band(sh: Tensor, frames: Tensor) -> Tensor:
@@ -110,23 +122,24 @@ def _first_band(sh: Tensor, frames: Tensor) -> Tensor:
     return (vector[:, None] @ frames)[:, 0]
 
 
-def curvature_features(known: Curvature | None, order: Tensor, count: int) -> Tensor:
+def curvature_features(known: Float[Tensor, "N 7"] | None, order: Tensor, count: int) -> Tensor:
     """Seven numbers: log of the block's diagonal in the own frame, and of the projected density's energy."""
     if known is None:
         return torch.zeros(count, 7)
-    diagonal = known.block.diagonal(dim1=1, dim2=2)
-    parts = torch.cat([diagonal[:, :3].gather(1, order), diagonal[:, 3:].gather(1, order), known.speedy[:, None]], 1)
+    parts = torch.cat([known[:, 0:3].gather(1, order), known[:, 3:6].gather(1, order), known[:, 6:]], 1)
     return (parts.clamp_min(0) + 1e-4).log()
 
 
-def ancestor_token(level: Level, anchor: Splats, frames: Tensor, spread: Tensor, phi: Tensor) -> Tensor:
-    """One ancestor as its descendant sees it."""
-    ancestor = level.inherited()
+def ancestor_token(
+    level: Level, rows: Int[Tensor, " M"], anchor: Splats, frames: Tensor, spread: Tensor, phi: Tensor
+) -> Tensor:
+    """One ancestor of some rows as its descendants see it."""
+    ancestor = level.state.select(level.ancestors[rows])
     size = phi[:, None]
     shift = ((ancestor.means - anchor.means)[:, None] @ frames)[:, 0] / size
     sigma = covariances(ancestor.quats, ancestor.scales)
     along = torch.einsum("nxa,nxy,nya->na", frames, sigma, frames).clamp_min(1e-20).sqrt()
-    family = torch.bincount(level.ancestors, minlength=len(level.state))[level.ancestors].to(phi)
+    family = torch.bincount(level.ancestors, minlength=len(level.state))[level.ancestors[rows]].to(phi)
     return torch.cat(
         [
             squash(shift),
@@ -147,7 +160,9 @@ def make_tokens(
     scale: float,
     *,
     lineage: Lineage | None = None,
-    known: Curvature | None = None,
+    known: Float[Tensor, "N 7"] | None = None,
+    neighborhood: Neighborhood | None = None,
+    rows: Int[Tensor, " M"] | None = None,
 ) -> Tokens:
     """Tokens of an LR splat that is to be shown `scale` times finer.
 
@@ -157,40 +172,43 @@ def make_tokens(
         phi: world size of an LR pixel at each Gaussian.
         scale: 1 to 8.
         lineage: its coarser levels (factor > 1 are ancestors); none for a bare splat.
-        known: the curvature at the LR views; zeros where it is not known.
+        known: the determinacy at the LR views (`Curvature.determinacy`); zeros where it is not known.
+        neighborhood: of the anchor's centers, where it was made before.
+        rows: those whose tokens are wanted, all by default; a token depends on its row and on the rows nearby alone.
     """
-    n = len(anchor)
     coarser = [level for level in (lineage.levels if lineage else ()) if level.factor > 1][-MAX_ANCESTORS:]
-    rotations = quats_to_rotmats(anchor.quats)
-    order = anchor.scales.argsort(dim=1, descending=True, stable=True)
-    frames = rotations.gather(2, order[:, None, :].expand(n, 3, 3))
-    spread, raw = anchor.scales.gather(1, order), splats.scales.gather(1, order)
-    size = phi[:, None]
-    distance, index = nearest(anchor.means, NEIGHBORS)
-    color = anchor.sh0[:, 0] * C0
-    offset, contrast = anchor.means[index] - anchor.means[:, None], color[index] - color[:, None]
+    distance, index = (neighborhood or Neighborhood(anchor.means)).nearest(NEIGHBORS, rows)
+    rows = torch.arange(len(anchor)) if rows is None else rows
+    mine, given, n = anchor.select(rows), splats.select(rows), len(rows)
+    size = phi[rows, None]
+    order = mine.scales.argsort(dim=1, descending=True, stable=True)
+    frames = quats_to_rotmats(mine.quats).gather(2, order[:, None, :].expand(n, 3, 3))
+    spread, raw = mine.scales.gather(1, order), given.scales.gather(1, order)
+    color = mine.sh0[:, 0] * C0
+    offset = anchor.means[index] - mine.means[:, None]
+    contrast = anchor.sh0[index, 0] * C0 - color[:, None]
     weight = anchor.opacities[index] * torch.exp(-0.5 * (distance / (2 * size)).square())
     weight = weight / (weight.sum(1, keepdim=True) + 1e-3)
-    slope = torch.einsum("nkc,nkx->ncx", contrast * weight[..., None], offset) / phi[:, None, None] @ frames
+    slope = torch.einsum("nkc,nkx->ncx", contrast * weight[..., None], offset) / size[..., None] @ frames
     sign = torch.where(slope.sum(1) < 0, -1.0, 1.0).to(slope)
     frames, slope = frames * sign[:, None, :], slope * sign[:, None, :]
-    odds = logit(anchor.opacities)
-    bands = anchor.shN[:, 3:].square().mean((1, 2)).sqrt() if anchor.shN.shape[1] > 3 else torch.zeros_like(phi)
+    odds, odds_nearby = logit(mine.opacities), logit(anchor.opacities[index])
+    bands = mine.shN[:, 3:].square().mean((1, 2)).sqrt() if mine.shN.shape[1] > 3 else torch.zeros_like(odds)
     own_filter = training_filter(splats.recipe)
-    same = torch.ones_like(phi)
+    same = torch.ones_like(odds)
     own = torch.cat(
         [
             (spread / size).clamp_min(1e-6).log().clamp_min(-5),
             (raw / size).clamp_min(1e-6).log().clamp_min(-5),
             odds[:, None],
-            (anchor.opacities / splats.opacities.clamp_min(1e-3)).clamp(0, 1)[:, None],
+            (mine.opacities / given.opacities.clamp_min(1e-3)).clamp(0, 1)[:, None],
             color,
-            _first_band(anchor.sh, frames),
+            _first_band(mine.sh, frames),
             bands[:, None],
             squash(distance[:, [0, 3, 5, 7]] / size),
             slope.reshape(n, 9),
             contrast.abs().mean(1),
-            (weight * odds[index]).sum(1, keepdim=True),
+            (weight * odds_nearby).sum(1, keepdim=True),
             torch.stack(
                 [
                     same * float(own_filter.mode == "classic"),
@@ -199,28 +217,30 @@ def make_tokens(
                     same * math.log(scale),
                     same * float(bool(coarser)),
                     same * float(known is not None),
-                    same * (anchor.shN.shape[1] > 0),
+                    same * (mine.shN.shape[1] > 0),
                 ],
                 1,
             ),
-            curvature_features(known, order, n).to(phi),
+            curvature_features(None if known is None else known[rows], order, n).to(phi),
         ],
         1,
     )
-    align = torch.einsum("nxa,nkxb->nkab", frames, frames[index]).square()
-    variance = (align * spread[index].square()[:, :, None]).sum(3)
+    # how far each neighbor reaches along the own axes
+    axes = quats_to_rotmats(anchor.quats[index].reshape(-1, 4)).reshape(n, NEIGHBORS, 3, 3)
+    align = torch.einsum("nxa,nkxb->nkab", frames, axes).square()
+    variance = (align * anchor.scales[index].square()[:, :, None]).sum(3)
     neighbors = torch.cat(
         [
             squash(torch.einsum("nkx,nxa->nka", offset, frames) / size[..., None]),
             0.5 * (variance / size[..., None].square()).clamp_min(1e-10).log(),
             contrast,
-            odds[index][..., None],
+            odds_nearby[..., None],
             squash(distance / size)[..., None],
             weight[..., None] * NEIGHBORS,
         ],
         2,
     )
-    ancestors = [ancestor_token(level, anchor, frames, spread, phi) for level in coarser]
+    ancestors = [ancestor_token(level, rows, mine, frames, spread, phi[rows]) for level in coarser]
     stacked = torch.stack(ancestors, 1) if ancestors else own.new_zeros(n, 0, ANCESTOR)
     return Tokens(own, stacked, neighbors, frames, order)
 

@@ -87,7 +87,12 @@ class Splats:
 
     @property
     def sh(self) -> Float[Tensor, "N K1 3"]:
-        """All color coefficients, the base color first."""
+        """All color coefficients, the base color first; no copy where a file's reader laid them side by side."""
+        both, (n, bands, _) = self.sh0._base, self.shN.shape
+        if both is not None and both is self.shN._base and both.shape == (n, bands + 1, 3) and not both.requires_grad:
+            apart = self.shN.storage_offset() - self.sh0.storage_offset()
+            if apart == 3 and self.sh0.storage_offset() == both.storage_offset() and self.shN.stride() == both.stride():
+                return both
         return torch.cat([self.sh0, self.shN], 1)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Splats:

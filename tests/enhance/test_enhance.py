@@ -10,33 +10,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gaussianvae import enhance as enhancing
 from gaussianvae.antialias import PIXEL_FILTER, anchor, bake, closed_forms, kept_share
-from gaussianvae.enhance import INVENTED, EnhanceConfig, enhance
+from gaussianvae.enhance import INVENTED, EnhanceConfig, enhance, trust
+from gaussianvae.enhance import block as blocks
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.growth.lineage import Level, Lineage
 from gaussianvae.model.tokens import make_tokens
-from gaussianvae.model.vae import LineageVAE, ModelConfig
-from gaussianvae.model.weights import Weights
 from gaussianvae.rasterize import Filter, render
 from gaussianvae.scene.cameras import footprints, resize
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.splats import Splats
-from scenes import random_splats, ring_cameras
+from scenes import random_splats, ring_cameras, some_weights
 
 
 @pytest.fixture(autouse=True)
 def _believing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Untrained weights predict nonsense; most laws are about what is made of it."""
-    monkeypatch.setattr(enhancing, "SHORTFALL", math.inf)
-
-
-def some_weights(spread: float = 0.2) -> Weights:
-    torch.manual_seed(2)
-    model = LineageVAE(ModelConfig(width=16, latent=4))
-    for head in (model.decoder.geometry, model.decoder.appearance):
-        torch.nn.init.normal_(head.out.weight, std=spread)
-    return Weights(model.eval().requires_grad_(False), {}, {})
+    monkeypatch.setattr(blocks, "SHORTFALL", math.inf)
 
 
 @settings(max_examples=15)
@@ -81,10 +71,10 @@ def test_predictions_that_contradict_the_splat_are_not_taken(monkeypatch: pytest
     start = anchor(splats, cameras, 4.0)
     wild, gentle = some_weights(1.0), some_weights(0.01)
     believed, sound = (enhance(splats, 4.0, config, cameras=cameras, weights=w).splats for w in (wild, gentle))
-    monkeypatch.setattr(enhancing, "SHORTFALL", 5.0)
+    monkeypatch.setattr(blocks, "SHORTFALL", 5.0)
     unasked = enhance(splats, 4.0, config, cameras=cameras, weights=wild).splats
     assert torch.equal(unasked.scales, believed.scales)  # nothing in it is large
-    monkeypatch.setattr(enhancing, "LARGE", 0.1)
+    monkeypatch.setattr(blocks, "LARGE", 0.1)
     rejected, taken = (enhance(splats, 4.0, config, cameras=cameras, weights=w).splats for w in (wild, gentle))
     assert not torch.equal(believed.scales, start.scales) and not torch.equal(sound.scales, start.scales)
     torch.testing.assert_close(rejected.scales, start.scales)
@@ -98,7 +88,7 @@ def test_residuals_fade_from_a_size_to_twice_that(limit: float, expected: list[f
     splats = random_splats(5)
     tokens = make_tokens(splats, splats, torch.ones(5), 4.0)
     tokens.own[:, 0] = torch.tensor([0.3, 2.0, 2 * math.sqrt(2), 4.0, 50.0]).log()
-    torch.testing.assert_close(enhancing.trust(tokens, limit), torch.tensor(expected))
+    torch.testing.assert_close(trust(tokens, limit), torch.tensor(expected))
 
 
 def test_a_lineage_follows_into_a_region() -> None:
