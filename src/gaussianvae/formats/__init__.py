@@ -13,6 +13,8 @@ from gaussianvae.errors import GaussianVAEError
 from gaussianvae.formats.cameras_json import read_cameras, write_cameras
 from gaussianvae.formats.ply import COMPRESSED_PLY, PLY
 from gaussianvae.formats.registry import Bytes, FileOptions, Format
+from gaussianvae.formats.splat32 import SPLAT
+from gaussianvae.formats.spz import SPZ
 from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.scene.cameras import Cameras
 from gaussianvae.scene.splats import Splats
@@ -22,7 +24,7 @@ __all__ = [
     "read_splats", "split_ending", "write_cameras", "write_splats",
 ]  # fmt: skip
 
-FORMATS: tuple[Format, ...] = (COMPRESSED_PLY, PLY)
+FORMATS: tuple[Format, ...] = (COMPRESSED_PLY, PLY, SPZ, SPLAT)
 """Longer endings first: `.compressed.ply` ends like `.ply`."""
 READABLE = tuple(suffix for format in FORMATS for suffix in format.suffixes)
 WRITABLE = tuple(suffix for format in FORMATS if format.write for suffix in format.suffixes)
