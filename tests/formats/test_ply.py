@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from plyfiles import NAMES, file_of, names_of, rows_of, written_rows
 
-from gaussianvae.formats import read_splats, write_splats
+from gaussianvae.errors import GaussianVAEError
+from gaussianvae.formats import read_splats, write_parts, write_splats
 from gaussianvae.scene.splats import STATE, Splats, concatenate, covariances
 from scenes import Told, random_splats
 
@@ -257,3 +259,25 @@ def test_inria_fragment_is_written_bit_for_bit(data: Path) -> None:
     assert set(truth.dtype.names or ()) - set(written.dtype.names or ()) == {"nx", "ny", "nz"}
     for name in written.dtype.names or ():
         np.testing.assert_array_equal(written[name].view("u4"), truth[name].view("u4"))
+
+
+@pytest.mark.parametrize("sizes", [[7], [3, 0, 4], [1] * 7])
+def test_parts_make_the_same_file_as_the_whole(tmp_path: Path, sizes: list[int]) -> None:
+    splats = replace(random_splats(7, degree=2), extras={"label": torch.arange(7)}, comments=("by hand",))
+    ends = torch.tensor(sizes).cumsum(0).tolist()
+    parts = [splats.select(torch.arange(end - size, end)) for size, end in zip(sizes, ends, strict=True)]
+    write_splats(tmp_path / "whole.ply", splats)
+    write_parts(tmp_path / "parts.ply", 7, iter(parts))
+    assert (tmp_path / "parts.ply").read_bytes() == (tmp_path / "whole.ply").read_bytes()
+
+
+def test_parts_that_fail_leave_nothing_behind(tmp_path: Path) -> None:
+    def broken() -> Iterator[Splats]:
+        yield random_splats(3)
+        raise GaussianVAEError("no more")
+
+    with pytest.raises(GaussianVAEError, match="no more"):
+        write_parts(tmp_path / "parts.ply", 6, broken())
+    with pytest.raises(ValueError, match="6 Gaussians were announced, 3 came"):
+        write_parts(tmp_path / "parts.ply", 6, [random_splats(3)])
+    assert not list(tmp_path.iterdir())

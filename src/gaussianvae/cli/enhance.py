@@ -20,7 +20,7 @@ from gaussianvae.formats import (
     read_splats,
     split_ending,
     write_cameras,
-    write_splats,
+    write_parts,
 )
 from gaussianvae.growth.lineage import read_lineage
 from gaussianvae.guess import estimate_cameras
@@ -63,7 +63,7 @@ def enhance(
     report, config = TerminalReporter(), config or enhancing.EnhanceConfig()
     if config.samples < 0:
         raise GaussianVAEError(f"{config.samples} samples can't be drawn; give 0 for the mean, or how many")
-    given = read_splats(splats, report=report)
+    given = replace(read_splats(splats, report=report), stored=None)
     if background is not None:
         given = replace(given, recipe=replace(given.recipe, background=parse_background(background)))
     own_cameras = cameras_beside(splats)
@@ -81,8 +81,9 @@ def enhance(
     model = read_weights(weights) if weights is not None else None
     for index, path in enumerate(targets):
         one = replace(config, seed=config.seed + index)
-        result = enhancing.enhance(given, scale, one, cameras=seen_by, lineage=history, weights=model, report=report)
-        write_splats(path, result.splats, inputs, report=report)
+        ready = enhancing.prepare(given, scale, one, cameras=seen_by, lineage=history, weights=model, report=report)
+        finer = (part.splats for part in ready.parts(report))
+        write_parts(path, len(ready), finer, inputs, report=report)
         if known is not None:  # a guess must not pass for the truth later
             write_cameras(cameras_beside(path), resize(known, 1 / scale), inputs)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from io import BufferedReader
 from pathlib import Path
 
@@ -17,11 +17,12 @@ from gaussianvae.formats.splat32 import SPLAT
 from gaussianvae.formats.spz import SPZ
 from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.scene.cameras import Cameras
-from gaussianvae.scene.splats import Splats
+from gaussianvae.scene.splats import Splats, concatenate
 
 __all__ = [
     "FORMATS", "FileOptions", "cameras_beside", "check_format", "find_cameras", "format_named", "read_cameras",
-    "read_splats", "split_ending", "write_cameras", "write_splats",
+    "read_splats", "split_ending", "write_cameras", "write_parts",
+    "write_splats",
 ]  # fmt: skip
 
 FORMATS: tuple[Format, ...] = (COMPRESSED_PLY, PLY, SPZ, SPLAT)
@@ -113,11 +114,32 @@ def write_splats(
     Raises:
         GaussianVAEError: a format that can't be written, or a place that can't.
     """
+    write_parts(path, len(splats), [splats], inputs, options, report)
+
+
+def write_parts(
+    path: Path | str,
+    count: int,
+    parts: Iterable[Splats],
+    inputs: Iterable[Path | str] = (),
+    options: FileOptions = NO_OPTIONS,
+    report: Reporter = SILENT,
+) -> None:
+    """Write a splat of `count` Gaussians that comes in parts (see `write_splats`); PLY needs one part in memory."""
     path = Path(path)
     known = check_format(path)
-    assert known.write is not None
-    known.write(path, splats, inputs, options)
-    lost = known.losses(splats) if known.losses else []
+    lost: list[str] = []
+
+    def noted() -> Iterator[Splats]:
+        for part in parts:
+            lost.extend(phrase for phrase in (known.losses(part) if known.losses else []) if phrase not in lost)
+            yield part
+
+    if known.write_parts is not None:
+        known.write_parts(path, count, noted(), inputs, options)
+    elif known.write is not None:
+        together = list(noted())
+        known.write(path, together[0] if len(together) == 1 else concatenate(together), inputs, options)
     if lost:
         report.message(f"{path.name}: {known.name} can't hold {', '.join(lost)}")
 

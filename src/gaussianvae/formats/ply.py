@@ -161,6 +161,35 @@ def write_ply(path: Path, splats: Splats, inputs: Iterable[Path | str], options:
     Raises:
         GaussianVAEError: values that are no finite numbers, or a place that can't be written.
     """
+    write_ply_parts(path, len(splats), [splats], inputs, options)
+
+
+def write_ply_parts(
+    path: Path, count: int, parts: Iterable[Splats], inputs: Iterable[Path | str], options: FileOptions
+) -> None:
+    """The same for a splat of `count` Gaussians that comes in parts of one kind (a `PartsWriter`)."""
+    written, layout = 0, None
+    with replacing(path, inputs) as beside, beside.open("wb") as file:
+        for splats in parts:
+            properties, columns = _layout(path, splats)
+            if layout is None:
+                layout = properties
+                file.write(make_header(count, properties, [*splats.comments, *recipe_comments(splats.recipe)]))
+            if properties != layout:
+                raise ValueError("the parts of a splat must have the same properties")
+            dtype = np.dtype([(name, f"<{code}") for name, code in properties])
+            for start in range(0, len(splats), WRITTEN_ROWS):
+                rows = slice(start, start + WRITTEN_ROWS)
+                table = np.empty(len(splats.means[rows]), dtype)
+                scatter([(array[rows], names) for array, names in columns], table)
+                table.tofile(file)
+            written += len(splats)
+        if written != count:
+            raise ValueError(f"{count} Gaussians were announced, {written} came")
+
+
+def _layout(path: Path, splats: Splats) -> tuple[list[tuple[str, str]], list[Part]]:
+    """The properties of a splat (name, type) in the order of a file, and where their values are."""
     check_rows(path, splats)
     raw = deactivate(splats)
     shN = _array(splats.shN)
@@ -179,15 +208,7 @@ def write_ply(path: Path, splats: Splats, inputs: Iterable[Path | str], options:
             raise ValueError(f"an extra property can't be named {name!r}: a word is needed that no other property has")
         properties.append((name, values.dtype.str[1:]))
         parts.append((values[:, None], [name]))
-    dtype = np.dtype([(name, f"<{code}") for name, code in properties])
-    header = make_header(len(splats), properties, [*splats.comments, *recipe_comments(splats.recipe)])
-    with replacing(path, inputs) as beside, beside.open("wb") as file:
-        file.write(header)
-        for start in range(0, len(splats), WRITTEN_ROWS):
-            rows = slice(start, start + WRITTEN_ROWS)
-            table = np.empty(len(raw.logits[rows]), dtype)
-            scatter([(array[rows], names) for array, names in parts], table)
-            table.tofile(file)
+    return properties, parts
 
 
 def _array(values: Tensor) -> NDArray[np.float32]:
@@ -213,5 +234,5 @@ def _begins(start: bytes) -> bool:
     return start.split(b"\n")[0].strip() == b"ply"
 
 
-PLY = Format("PLY", (".ply",), _begins, read_ply, write_ply)
+PLY = Format("PLY", (".ply",), _begins, read_ply, write_ply, write_parts=write_ply_parts)
 COMPRESSED_PLY = Format("compressed PLY", (".compressed.ply",), _begins, read_ply)

@@ -30,6 +30,8 @@ Reader = Callable[[Path, Bytes, FileOptions, Reporter], Splats]
 """Decodes the contents of a file; the path is for messages and for files beside it."""
 Writer = Callable[[Path, Splats, Iterable[Path | str], FileOptions], None]
 """Writes a splat atomically to a path that is none of the given inputs."""
+PartsWriter = Callable[[Path, int, Iterable[Splats], Iterable[Path | str], FileOptions], None]
+"""The same for a number of Gaussians that come in parts, so that the whole need never be in memory."""
 
 
 @dataclass(frozen=True)
@@ -45,3 +47,5 @@ class Format:
     write: Writer | None = None
     losses: Callable[[Splats], list[str]] | None = None
     """What of a splat a file can't hold, as phrases ("the spherical harmonics"); empty: nothing."""
+    write_parts: PartsWriter | None = None
+    """Where a format can be written as its Gaussians come."""
