@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -28,7 +27,7 @@ def scene(count: int) -> object:
     import torch
 
     from gaussianvae.scene.recipe import Recipe
-    from gaussianvae.scene.rotations import quats_between
+    from gaussianvae.scene.rotations import normalize_quats
     from gaussianvae.scene.splats import Splats
 
     g = torch.Generator().manual_seed(0)
@@ -46,7 +45,8 @@ def scene(count: int) -> object:
     pattern = torch.sin(9 * means) * torch.cos(5 * means.roll(1, 1))
     return Splats(
         means,
-        quats_between(torch.tensor([0.0, 0.0, 1.0]).expand(count, 3), normals),
+        # the turn from the z axis to the normal
+        normalize_quats(torch.stack([1 + normals[:, 2], -normals[:, 1], normals[:, 0], 0 * normals[:, 0]], 1)),
         size,
         0.3 + 0.7 * torch.rand(count, generator=g),
         pattern[:, None],

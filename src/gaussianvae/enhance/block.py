@@ -15,8 +15,8 @@ from gaussianvae.antialias import PIXEL_FILTER
 from gaussianvae.enhance.config import closeness
 from gaussianvae.enhance.plan import Plan, views_of
 from gaussianvae.fitting.polish import Agreement, polish
-from gaussianvae.model.residuals import insert
-from gaussianvae.model.tokens import Tokens, make_tokens
+from gaussianvae.model.residuals import Residuals, insert
+from gaussianvae.model.tokens import make_tokens
 from gaussianvae.model.vae import predict
 from gaussianvae.progress import Reporter
 from gaussianvae.scene.cameras import spread_views
@@ -36,6 +36,8 @@ CHECKED = 3
 CLOSE, SHORTFALL = 42.0, 5.0
 """A result agrees with the splat where its render, brought down, is as near to the splat's as the anchor's is, but for
 the shortfall (dB); beyond `CLOSE` nothing counts. All held-out training scenes pass with all residuals."""
+AT_ONCE = 1 << 16
+"""Rows that the model sees at a time."""
 
 Way = Callable[[], tuple[Splats, RowEdit]]
 """Makes finer Gaussians, and the edit that tells where they come from."""
@@ -98,25 +100,45 @@ def _ways(plan: Plan, rows: Int[Tensor, " M"], start: Splats) -> list[Way]:
     chosen = plan.chosen[rows]
     if plan.weights is None:
         return [lambda: split_rows(start, torch.nonzero(chosen)[:, 0])]
-    assert plan.phi is not None
-    tokens = make_tokens(
-        plan.splats, plan.start, plan.phi, plan.scale,
-        lineage=plan.lineage, known=plan.determinacy, neighborhood=plan.neighborhood, rows=rows,
-    )  # fmt: skip
-    residuals = predict(plan.weights.model, tokens, plan.generator)
+    said = _predicted(plan, rows)
     step = plan.weights.step_for(plan.splats.recipe) * closeness(plan.scale)
 
     def up_to(limit: float) -> tuple[Splats, RowEdit]:
-        return insert(start, residuals.scaled(step * trust(tokens, limit)), tokens.frames, tokens.order, chosen)
+        return insert(start, said.residuals.scaled(step * trust(said.longest, limit)), said.frames, said.order, chosen)
 
-    many = float((tokens.own[:, 0] > math.log(LARGE)).double().mean()) > RARE
+    many = float((said.longest > math.log(LARGE)).double().mean()) > RARE
     return [partial(up_to, limit) for limit in (TRUST if many else TRUST[:1])]
 
 
-def trust(tokens: Tokens, limit: float) -> Float[Tensor, " N"]:
-    """How much of each row's residuals to take, 0-1: all up to `limit` LR pixels along the longest axis, none from
-    twice as many on."""
-    longest = tokens.own[:, 0]
+@dataclass(frozen=True)
+class _Prediction:
+    """What the model says of some rows, and what is needed to follow it."""
+
+    residuals: Residuals
+    frames: Float[Tensor, "M 3 3"]
+    order: Int[Tensor, "M 3"]
+    longest: Float[Tensor, " M"]
+    """ln of the longest standard deviation in LR pixels."""
+
+
+def _predicted(plan: Plan, rows: Int[Tensor, " M"]) -> _Prediction:
+    """The model's word on some rows, a few at a time: tokens need ten times the memory of what comes of them."""
+    assert plan.phi is not None and plan.weights is not None
+    parts = []
+    for some in rows.split(AT_ONCE):
+        tokens = make_tokens(
+            plan.splats, plan.start, plan.phi, plan.scale,
+            lineage=plan.lineage, known=plan.determinacy, neighborhood=plan.neighborhood, rows=some,
+        )  # fmt: skip
+        residuals = predict(plan.weights.model, tokens, plan.generator)
+        parts.append((residuals.geometry, residuals.appearance, tokens.frames, tokens.order, tokens.own[:, 0].clone()))
+    geometry, appearance, frames, order, longest = (torch.cat(column) for column in zip(*parts, strict=True))
+    return _Prediction(Residuals(geometry, appearance), frames, order, longest)
+
+
+def trust(longest: Float[Tensor, " N"], limit: float) -> Float[Tensor, " N"]:
+    """How much of each row's residuals to take, 0-1: all up to `limit` LR pixels along the longest axis (given as its
+    logarithm), none from twice as many on."""
     if limit in (0, math.inf):
         return torch.full_like(longest, float(limit > 0))
     return ((math.log(2 * limit) - longest) / math.log(2)).clamp(0, 1)
