@@ -12,7 +12,7 @@ from gaussianvae.antialias import anchor, training_filter
 from gaussianvae.enhance.config import BLOCK, EnhanceConfig
 from gaussianvae.growth.choice import children_allowed, choose
 from gaussianvae.growth.lineage import Lineage
-from gaussianvae.growth.sensitivity import Curvature, curvature, score
+from gaussianvae.growth.sensitivity import CURVATURE_SCORES, Curvature, curvature, score
 from gaussianvae.guess import guess_background
 from gaussianvae.model.tokens import Neighborhood
 from gaussianvae.model.weights import Weights, shipped_weights
@@ -83,13 +83,16 @@ def make_plan(
     count = children_allowed(len(splats), config.budget)
     modeled = config.method == "vae"
     known = curvature(splats, cameras, report=report) if modeled and config.determinacy else None
+    determinacy = known.determinacy() if known is not None else None
+    if config.score not in CURVATURE_SCORES:
+        known = None  # blocks of 36 numbers a Gaussian are not kept longer than need be
     plan = replace(plan, phi=phi, chosen=choose_parents(splats, cameras, phi, scale, count, config, known, report))
     if not modeled:
         return plan
     return replace(
         plan,
         weights=weights or shipped_weights(),
-        determinacy=known.determinacy() if known is not None else None,
+        determinacy=determinacy,
         neighborhood=Neighborhood(start.means),
         lineage=lineage,
     )

@@ -23,6 +23,8 @@ from gaussianvae.scene.rotations import quats_to_rotmats
 from gaussianvae.scene.splats import Splats
 
 SCORES = ("random", "size", "self_gradient", "speedy", "block")
+CURVATURE_SCORES = ("speedy", "block")
+"""Those made of the curvature."""
 DEFAULT_SCORE = "self_gradient"
 DEFAULT_VIEWS = 12
 GRADIENT_VIEWS, GRADIENT_SCALE = 6, 2.0
@@ -139,7 +141,7 @@ def score(
         return top.prod(1)
     if name == "self_gradient":
         return self_gradient(splats, cameras, phi, scale, report=report)
-    if name in ("speedy", "block"):
+    if name in CURVATURE_SCORES:
         known = known or curvature(splats, cameras, report=report)
         return known.speedy if name == "speedy" else block_determinant(known.block)
     raise GaussianVAEError(f"no score named {name}; choose one of {', '.join(SCORES)}")
