@@ -11,8 +11,10 @@ from pathlib import Path
 
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.formats.cameras_json import read_cameras, write_cameras
+from gaussianvae.formats.gltf import GLTF
 from gaussianvae.formats.ply import COMPRESSED_PLY, PLY
 from gaussianvae.formats.registry import Bytes, FileOptions, Format
+from gaussianvae.formats.sog import SOG, SOG_FOLDER
 from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.scene.cameras import Cameras
 from gaussianvae.scene.splats import Splats
@@ -22,7 +24,7 @@ __all__ = [
     "read_splats", "write_cameras", "write_splats",
 ]  # fmt: skip
 
-FORMATS: tuple[Format, ...] = (COMPRESSED_PLY, PLY)
+FORMATS: tuple[Format, ...] = (COMPRESSED_PLY, PLY, SOG, SOG_FOLDER, GLTF)
 """Longer endings first: `.compressed.ply` ends like `.ply`."""
 READABLE = tuple(suffix for format in FORMATS for suffix in format.suffixes)
 WRITABLE = tuple(suffix for format in FORMATS if format.write for suffix in format.suffixes)
@@ -118,7 +120,7 @@ def cameras_beside(path: Path | str) -> Path:
     known = format_named(path)
     ending = next(suffix for suffix in known.suffixes if path.name.lower().endswith(suffix)) if known else path.suffix
     stem = path.name[: len(path.name) - len(ending)]
-    return path.with_name(f"{stem}.cameras.json")
+    return path.with_name(f"{stem}.cameras.json" if stem else "cameras.json")
 
 
 def find_cameras(path: Path | str) -> Cameras | None:
