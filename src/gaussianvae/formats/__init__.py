@@ -15,6 +15,8 @@ from gaussianvae.formats.gltf import GLTF
 from gaussianvae.formats.ply import COMPRESSED_PLY, PLY
 from gaussianvae.formats.registry import Bytes, FileOptions, Format
 from gaussianvae.formats.sog import SOG, SOG_FOLDER
+from gaussianvae.formats.splat32 import SPLAT
+from gaussianvae.formats.spz import SPZ
 from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.scene.cameras import Cameras
 from gaussianvae.scene.splats import Splats
@@ -24,7 +26,7 @@ __all__ = [
     "read_splats", "write_cameras", "write_splats",
 ]  # fmt: skip
 
-FORMATS: tuple[Format, ...] = (COMPRESSED_PLY, PLY, SOG, SOG_FOLDER, GLTF)
+FORMATS: tuple[Format, ...] = (COMPRESSED_PLY, PLY, SPZ, SPLAT, SOG, SOG_FOLDER, GLTF)
 """Longer endings first: `.compressed.ply` ends like `.ply`."""
 READABLE = tuple(suffix for format in FORMATS for suffix in format.suffixes)
 WRITABLE = tuple(suffix for format in FORMATS if format.write for suffix in format.suffixes)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gaussianvae.errors import GaussianVAEError
+from gaussianvae.scene.splats import Splats
 
 BLOCK = 2048
 Part = tuple[NDArray[Any], Sequence[str]]
@@ -70,3 +71,17 @@ def refuse_rows(path: Path, what: str, broken: Tensor) -> None:
             f"{path}: {int(broken.sum())} of {len(broken)} rows have {what} (the first is row {first}); "
             "such Gaussians must be removed first"
         )
+
+
+def check_rows(path: Path, splats: Splats) -> None:
+    """Refuse rows that no renderer can show.
+
+    Raises:
+        GaussianVAEError: values that are no finite numbers, or negative scales.
+    """
+    refuse_unless_finite(
+        path, means=splats.means, quaternions=splats.quats, scales=splats.scales, opacities=splats.opacities
+    )
+    refuse_unless_finite(path, colors=splats.sh0)
+    refuse_unless_finite(path, **{"colors (f_rest)": splats.shN})
+    refuse_rows(path, "negative scales", (splats.scales < 0).any(1))

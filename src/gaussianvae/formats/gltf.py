@@ -24,6 +24,7 @@ from gaussianvae.errors import GaussianVAEError
 from gaussianvae.formats.columns import refuse_rows, refuse_unless_finite
 from gaussianvae.formats.gltf_file import MAGIC, Document, count_of, parse_gltf, read_accessor, view_bytes
 from gaussianvae.formats.registry import Bytes, FileOptions, Format
+from gaussianvae.formats.spz import read_spz
 from gaussianvae.progress import Reporter
 from gaussianvae.scene.harmonics import C0
 from gaussianvae.scene.splats import Splats, concatenate, transform
@@ -212,8 +213,6 @@ def _read_spz(document: Document, primitive: _Primitive, packed: dict[str, Any],
     The draft wants its axes converted (stored right-up-back, decoded left-up-front: half a turn about y), but files are
     about in which they were left alone. The bounds that POSITION must state tell which; in doubt nothing is turned.
     """
-    from gaussianvae.formats.spz import read_spz
-
     content, _ = view_bytes(document, packed.get("bufferView"))
     splats = read_spz(document.path, bytes(content), FileOptions(), report)
     position = primitive.attributes.get("POSITION")

@@ -15,7 +15,7 @@ from torch import Tensor
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.files import replacing
 from gaussianvae.formats.activation import activate, deactivate
-from gaussianvae.formats.columns import Part, gather, refuse_rows, refuse_unless_finite, scatter
+from gaussianvae.formats.columns import Part, check_rows, gather, refuse_unless_finite, scatter
 from gaussianvae.formats.comments import read_comments, recipe_comments
 from gaussianvae.formats.compressed_ply import read_compressed
 from gaussianvae.formats.ply_header import NAMES, Header, make_header, parse_header, read_tables
@@ -117,21 +117,12 @@ def splats_from_table(path: Path, table: NDArray[Any], rest: int, comments: Iter
     refuse_unless_finite(path, quaternions=stored.quats)
     if FILTER_3D in splats.extras:
         splats = _fuse_filter(splats)
-    _check(path, splats)
+    check_rows(path, splats)
     return splats
 
 
 def _extra(column: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(column, column.dtype.newbyteorder("=")))
-
-
-def _check(path: Path, splats: Splats) -> None:
-    """Refuse rows that no renderer can show."""
-    refuse_unless_finite(
-        path, means=splats.means, quaternions=splats.quats, scales=splats.scales, opacities=splats.opacities
-    )
-    refuse_unless_finite(path, colors=splats.sh0)
-    refuse_unless_finite(path, **{"colors (f_rest)": splats.shN})
 
 
 def _fuse_filter(splats: Splats) -> Splats:
@@ -157,8 +148,7 @@ def write_ply(path: Path, splats: Splats, inputs: Iterable[Path | str], options:
     Raises:
         GaussianVAEError: values that are no finite numbers, or a place that can't be written.
     """
-    _check(path, splats)
-    refuse_rows(path, "negative scales", (splats.scales < 0).any(1))
+    check_rows(path, splats)
     raw = deactivate(splats)
     shN = _array(splats.shN)
     parts: list[Part] = [
