@@ -4,8 +4,8 @@ Attributes and their types: the extension's README in KhronosGroup/glTF. Earlier
 and their colors in COLOR_0 are understood, and SPZ inside (KHR_gaussian_splatting_compression_spz_2).
 
 glTF states that +y is up; splats in every other format are taken to have +y down (that is how SuperSplat and
-PlayCanvas show them). So what is read here is turned by 180 degrees about z, the inverse (and the same) of what
-splat-transform does when it writes a GLB (src/lib/writers/write-glb.ts): a PLY that went through it comes back in its own
+PlayCanvas show them). So what is read here is turned by 180 degrees about z, which undoes what splat-transform does
+when it writes a GLB (src/lib/writers/write-glb.ts; it reads none): a PLY that went through it comes back in its own
 frame, and a PLY written from a glTF stands upright in viewers.
 """
 
@@ -177,7 +177,7 @@ def _read_primitive(document: Document, primitive: _Primitive, report: Reporter)
         opacities = colors[:, 3:]
     sh0 = column("SH_DEGREE_0_COEF_0", 3)
     if sh0 is None and colors is not None:
-        sh0 = (colors[:, :3] - 0.5) / C0
+        sh0 = (colors[:, :3] - np.float32(0.5)) / np.float32(C0)
     if rotations is None or scales is None or opacities is None or sh0 is None:
         lacking = [("ROTATION", rotations), ("SCALE", scales), ("OPACITY", opacities), ("SH_DEGREE_0_COEF_0", sh0)]
         raise GaussianVAEError(f"{path}: its splat lacks {', '.join(name for name, found in lacking if found is None)}")
@@ -188,11 +188,11 @@ def _read_primitive(document: Document, primitive: _Primitive, report: Reporter)
     shN = np.stack(known, 1) if known else np.zeros((count, 0, 3), np.float32)
     parts = {
         "means": torch.from_numpy(means), "quaternions": torch.from_numpy(rotations[:, [3, 0, 1, 2]]),
-        "scales": torch.from_numpy(scales), "opacities": torch.from_numpy(opacities[:, 0].copy()),
+        # a negative scale, which the text forbids and files have, is the same Gaussian
+        "scales": torch.from_numpy(np.abs(scales)), "opacities": torch.from_numpy(opacities[:, 0].copy()),
         "colors": torch.from_numpy(sh0), "harmonics": torch.from_numpy(shN),
     }  # fmt: skip
     refuse_unless_finite(path, **parts)
-    refuse_rows(path, "negative scales", (parts["scales"] < 0).any(1))
     refuse_rows(path, "opacities outside 0-1", (parts["opacities"] < -SLACK) | (parts["opacities"] > 1 + SLACK))
     quats = parts["quaternions"]
     length = quats.norm(dim=1, keepdim=True)
