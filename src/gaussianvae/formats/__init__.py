@@ -11,8 +11,10 @@ from pathlib import Path
 
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.formats.cameras_json import read_cameras, write_cameras
+from gaussianvae.formats.gltf import GLTF
 from gaussianvae.formats.ply import COMPRESSED_PLY, PLY
 from gaussianvae.formats.registry import Bytes, FileOptions, Format
+from gaussianvae.formats.sog import SOG, SOG_FOLDER
 from gaussianvae.formats.splat32 import SPLAT
 from gaussianvae.formats.spz import SPZ
 from gaussianvae.progress import SILENT, Reporter
@@ -25,7 +27,7 @@ __all__ = [
     "write_splats",
 ]  # fmt: skip
 
-FORMATS: tuple[Format, ...] = (COMPRESSED_PLY, PLY, SPZ, SPLAT)
+FORMATS: tuple[Format, ...] = (COMPRESSED_PLY, PLY, SPZ, SPLAT, SOG, SOG_FOLDER, GLTF)
 """Longer endings first: `.compressed.ply` ends like `.ply`."""
 READABLE = tuple(suffix for format in FORMATS for suffix in format.suffixes)
 WRITABLE = tuple(suffix for format in FORMATS if format.write for suffix in format.suffixes)
@@ -147,7 +149,8 @@ def write_parts(
 def cameras_beside(path: Path | str) -> Path:
     """Where the training cameras of a splat file lie: LR.ply -> LR.cameras.json."""
     path = Path(path)
-    return path.with_name(f"{split_ending(path)[0]}.cameras.json")
+    stem = split_ending(path)[0]
+    return path.with_name(f"{stem}.cameras.json" if stem else "cameras.json")
 
 
 def find_cameras(path: Path | str) -> Cameras | None:
