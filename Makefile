@@ -21,7 +21,7 @@ MESHES = $(if $(GAUSSIANVAE_DATA),$(wildcard $(TRAINING_MESHES:%=$(GAUSSIANVAE_D
 WEIGHTS ?= src/gaussianvae/model/data/weights.safetensors
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint format demo bench docs weights clean
+.PHONY: help setup test test-slow fuzz lint format demo bench docs weights clean
 
 help: ## list these words
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ test: setup ## run the tests (minutes)
 
 test-slow: setup ## run the tests that take long, too
 	$(BIN)/python -m pytest -m ''
+
+fuzz: setup ## read 200,000 damaged files of every kind (a quarter of an hour)
+	PYTHONPATH=tests:tests/captures:tests/formats $(BIN)/python tests/fuzzing.py --json benchmarks/results/fuzz.json
 
 lint: setup ## style, types and import directions
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gaussianvae.captures.arrays import read_floats
 from gaussianvae.captures.capture import Capture
 from gaussianvae.captures.colmap_model import find_model, model_file, read_model_cameras, read_model_points
 from gaussianvae.captures.photos import look
@@ -68,15 +69,13 @@ def read_llff(folder: Path) -> Capture:
 
 
 def _read_table(file: Path) -> Float[Tensor, "V 17"]:
-    try:
-        with file.open("rb") as opened:
-            table = np.load(opened, allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise GaussianVAEError(f"{file}: is no readable array ({error})") from error
-    if not isinstance(table, np.ndarray) or table.dtype.kind != "f" or table.ndim != 2 or table.shape[1] != 17:
-        what = f"{table.dtype} {table.shape}" if isinstance(table, np.ndarray) else "several arrays"
-        raise GaussianVAEError(f"{file}: holds {what}; expected a row of 17 floats for every photo")
-    if not np.isfinite(table.astype(np.float32)).all():
+    expected = "a row of 17 floats for every photo"
+    table = read_floats(file, expected)
+    if table.ndim != 2 or table.shape[1] != 17:
+        raise GaussianVAEError(f"{file}: holds {table.dtype} {table.shape}; expected {expected}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(table.astype(np.float32)).all()
+    if not finite:
         raise GaussianVAEError(f"{file}: holds figures that aren't finite")
     return torch.from_numpy(table.astype(np.float64))
 

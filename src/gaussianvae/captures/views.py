@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gaussianvae.captures.arrays import read_floats
 from gaussianvae.captures.capture import Capture, SparsePoints
 from gaussianvae.captures.photos import decode
 from gaussianvae.captures.undistort import undistort
@@ -125,14 +125,10 @@ def load_depths(capture: Capture, views: Sequence[int], factor: float) -> Float[
 
 
 def _read_depth(path: Path, size: tuple[int, int]) -> NDArray[Any]:
-    try:
-        with path.open("rb") as file:
-            full = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, zipfile.BadZipFile) as error:
-        raise GaussianVAEError(f"{path}: is no readable depth map ({error})") from error
-    if not isinstance(full, np.ndarray) or full.dtype.kind != "f" or full.shape != (size[1], size[0]):
-        what = f"{full.dtype} {full.shape}" if isinstance(full, np.ndarray) else "several arrays"
-        raise GaussianVAEError(f"{path}: holds {what}; expected float32 ({size[1]}, {size[0]}) as its photo is")
+    expected = f"a float32 array ({size[1]}, {size[0]}), as large as its photo"
+    full = read_floats(path, expected)
+    if full.shape != (size[1], size[0]):
+        raise GaussianVAEError(f"{path}: holds {full.dtype} {full.shape}; expected {expected}")
     if np.isnan(full).any():
         raise GaussianVAEError(f"{path}: holds NaN; where nothing is, a depth is infinite")
     return full

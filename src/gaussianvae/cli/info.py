@@ -44,7 +44,7 @@ def splat_facts(path: Path) -> dict[str, object]:
     cameras = find_cameras(path)
     facts: dict[str, object] = {
         "kind": "splat",
-        "bytes": path.stat().st_size if path.is_file() else None,
+        "bytes": sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path])),
         "num_gaussians": len(splats),
         "sh_degree": splats.sh_degree,
         "recipe": splats.recipe.known(),

@@ -66,7 +66,7 @@ def read_sog(path: Path, data: Bytes, options: FileOptions, report: Reporter) ->
 
             return _decode(path, load(META, META_BYTES), load)
     except _ZIP_ERRORS as error:
-        raise GaussianVAEError(f"{path}: is a damaged zip ({str(error).splitlines()[0][:80]})") from error
+        raise GaussianVAEError(f"{path}: is a damaged zip ({type(error).__name__}: {str(error)[:80]})") from error
 
 
 _INDEX = "lod-meta.json"
