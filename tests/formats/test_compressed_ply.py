@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from plyfiles import rows_of
 
 from gaussianvae.errors import GaussianVAEError
-from gaussianvae.formats import read_splats
+from gaussianvae.formats import read_splats, write_splats
+from gaussianvae.formats.morton import morton_order
+from gaussianvae.scene.recipe import Recipe
+from gaussianvae.scene.rotations import quats_to_rotmats
+from gaussianvae.scene.splats import STATE, Splats
+from scenes import random_splats
 
 SPACE = [f"{end}_{axis}" for end in ("min", "max") for axis in "xyz"]
 SCALE = [f"{end}_scale_{axis}" for end in ("min", "max") for axis in "xyz"]
@@ -131,6 +139,121 @@ def test_damaged_chunks_and_mutants_raise_nothing_but_our_error(tmp_path: Path) 
             read_splats(path)
         except GaussianVAEError:
             continue
+
+
+def sorted_like_the_file(splats: Splats) -> Splats:
+    return splats.select(torch.from_numpy(morton_order(splats.means.numpy())))
+
+
+def extents(values: torch.Tensor) -> torch.Tensor:
+    """Of each row's chunk, by column."""
+    chunks = [(part.max(0).values - part.min(0).values).expand(len(part), -1) for part in values.split(256)]
+    return torch.cat(chunks)
+
+
+@settings(max_examples=25)
+@given(count=st.integers(1, 600), degree=st.integers(0, 3), seed=st.integers(0, 1000))
+def test_a_round_trip_is_off_by_half_a_step(
+    tmp_path_factory: pytest.TempPathFactory, count: int, degree: int, seed: int
+) -> None:
+    splats = random_splats(count, degree, seed)
+    path = tmp_path_factory.mktemp("ply") / "a.compressed.ply"
+    write_splats(path, splats)
+    read, splats = read_splats(path), sorted_like_the_file(splats)
+    assert read.sh_degree == degree and read.recipe == splats.recipe and read.stored is None
+    half = 0.5 / torch.tensor([2047.0, 1023.0, 2047.0])
+    for mine, theirs in ((splats.means, read.means), (splats.scales.log(), read.scales.log())):
+        assert bool(((mine - theirs).abs() <= extents(mine) * half * 1.001 + 1e-5).all())
+    assert float((splats.opacities - read.opacities).abs().max()) <= 0.5 / 255 + 1e-6
+    rgb = 0.28209479177387814 * splats.sh0[:, 0]
+    assert bool(((rgb - 0.28209479177387814 * read.sh0[:, 0]).abs() <= extents(rgb) * 0.5 / 255 + 1e-6).all())
+    if degree:
+        # steps of 1/32; the outermost bytes stand for the ends
+        assert float((splats.shN - read.shN).abs().max()) <= 1 / 64 + 1e-6
+    turns = quats_to_rotmats(splats.quats.double()).transpose(1, 2) @ quats_to_rotmats(read.quats.double())
+    cosines = ((turns.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1)
+    assert float(torch.rad2deg(torch.acos(cosines)).max()) < 0.3
+
+
+def test_written_files_are_what_the_description_decodes(tmp_path: Path) -> None:
+    splats = random_splats(300, 1)
+    write_splats(tmp_path / "a.compressed.ply", splats)
+    head, body = (tmp_path / "a.compressed.ply").read_bytes().split(b"end_header\n", 1)
+    lines = head.decode().splitlines()
+    assert [line for line in lines if line.startswith("element")] == [
+        "element chunk 2",
+        "element vertex 300",
+        "element sh 300",
+    ]
+    names = [line.split()[-1] for line in lines if line.startswith("property")]
+    assert names == [*SPACE, *SCALE, *COLOR, *PACKED, *(f"f_rest_{k}" for k in range(9))]
+    assert "comment SplatRenderMode: mip" in lines and len(body) == 2 * 72 + 300 * (16 + 9)
+    chunks = np.frombuffer(body, [(name, "<f4") for name in [*SPACE, *SCALE, *COLOR]], 2)
+    vertices = np.frombuffer(body, [(name, "<u4") for name in PACKED], 300, chunks.nbytes)
+    rest = np.frombuffer(body, np.uint8, offset=chunks.nbytes + vertices.nbytes).reshape(300, 9)
+    splats = sorted_like_the_file(splats)
+    for row in range(300):
+        decoded = np.array(decode_row(chunks[row // 256], vertices[row], True))
+        quat = splats.quats[row] * torch.sign(splats.quats[row][splats.quats[row].abs().argmax()])
+        rgb = 0.5 + 0.28209479177387814 * splats.sh0[row, 0]
+        np.testing.assert_allclose(decoded[:3], splats.means[row], atol=2e-3)
+        np.testing.assert_allclose(np.log(decoded[3:6]), splats.scales[row].log(), atol=2e-3)
+        np.testing.assert_allclose(decoded[6:10], quat, atol=2e-3)
+        np.testing.assert_allclose(decoded[10:13], rgb, atol=5e-3)
+        assert decoded[13] == pytest.approx(float(splats.opacities[row]), abs=2e-3)
+        for channel in range(3):
+            for j in range(3):
+                value = float(splats.shN[row, j, channel])
+                assert rest[row, channel * 3 + j] == max(0, min(255, math.trunc((value / 8 + 0.5) * 256)))
+
+
+def test_edges_of_what_is_written(tmp_path: Path) -> None:
+    """Chunks without extent, scales of 0, harmonics beyond the range, opacities of 0 and 1, no rows at all."""
+    path = tmp_path / "a.compressed.ply"
+    splats = random_splats(300, 1)
+    same = splats.select(torch.full((300,), 7))
+    write_splats(path, same)
+    read = read_splats(path)
+    for name in STATE:
+        atol = {"quats": 1e-3, "shN": 1 / 64 + 1e-6, "opacities": 2e-3}.get(name, 1e-5)
+        theirs = getattr(read, name)
+        theirs = theirs * torch.sign((read.quats * same.quats).sum(1))[:, None] if name == "quats" else theirs
+        torch.testing.assert_close(theirs, getattr(same, name), atol=atol, rtol=0)
+    rows = torch.arange(300)
+    edge = replace(
+        splats,
+        scales=torch.where(rows[:, None] == 3, 0.0, splats.scales),
+        opacities=(rows % 2).float(),
+        shN=splats.shN.index_fill(0, torch.tensor([5]), 9.0),
+        extras={"provenance": rows},
+    )
+    said: list[str] = []
+
+    class Listener:
+        def message(self, text: str) -> None:
+            said.append(text)
+
+    write_splats(path, edge, report=Listener())  # type: ignore[arg-type]
+    assert said == [
+        "a.compressed.ply: compressed PLY can't hold extra properties (provenance), sizes outside exp(-20) to exp(20) "
+        "(1 of 300 Gaussians), spherical harmonics beyond 4 (1 of 300 Gaussians)"
+    ]
+    read, edge = read_splats(path), sorted_like_the_file(edge)
+    assert torch.equal(read.opacities, edge.opacities)
+    assert float(read.shN.max()) == 4 and float(read.scales.min()) == pytest.approx(math.exp(-20), rel=1e-3)
+    write_splats(path, splats.select(torch.arange(0)))
+    assert len(read_splats(path)) == 0
+
+
+def test_comments_and_recipe_stay(tmp_path: Path) -> None:
+    recipe = Recipe(mode="classic", eps2d=0.3, width=100)
+    splats = replace(random_splats(9, 0, recipe=recipe), comments=("Exported from X",))
+    write_splats(tmp_path / "a.compressed.ply", splats)
+    read = read_splats(tmp_path / "a.compressed.ply")
+    assert read.recipe == recipe and read.comments == ("Exported from X",)
+    with pytest.raises(GaussianVAEError, match="no finite"):
+        write_splats(tmp_path / "b.compressed.ply", replace(splats, means=splats.means * math.inf))
+    assert not (tmp_path / "b.compressed.ply").exists()
 
 
 @pytest.mark.real

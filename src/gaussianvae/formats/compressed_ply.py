@@ -1,4 +1,4 @@
-"""PlayCanvas compressed PLY, read only: 256 Gaussians a chunk, 16 bytes each plus one byte a harmonic."""
+"""Reading of PlayCanvas compressed PLY: 256 Gaussians a chunk, 16 bytes each plus one byte a harmonic."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def _elements(
     content, stride = view_bytes(document, holder.get("bufferView"))
     size = kind.itemsize * width
     start, stride = _whole(document, holder, "byteOffset"), size if stride is None else stride
-    if stride < size or start + stride * (count - 1) + size > len(content):
+    if count < 1 or stride < size or start + stride * (count - 1) + size > len(content):
         raise GaussianVAEError(
             f"{document.path}: {what} needs {count} elements of {size} bytes, {stride} apart from byte {start}; "
             f"its buffer view has {len(content)} bytes"
@@ -216,7 +216,7 @@ def _with_sparse(document: Document, sparse: dict[str, Any], values: NDArray[Any
         raise GaussianVAEError(f"{document.path}: {what} is sparse without indices and values")
     count = _whole(document, sparse, "count")
     rows = _elements(document, indices, _kind(document, indices, what), count, 1, what)[:, 0]
-    if rows.dtype.kind != "u" or (count and rows.max() >= len(values)):
+    if rows.dtype.kind != "u" or rows.max() >= len(values):
         raise GaussianVAEError(f"{document.path}: {what} is sparse with indices beyond its {len(values)} elements")
     values = values.copy()
     values[rows] = _elements(document, replaced, values.dtype, count, values.shape[1], what)

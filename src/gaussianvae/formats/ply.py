@@ -18,6 +18,7 @@ from gaussianvae.formats.activation import activate, deactivate
 from gaussianvae.formats.columns import Part, check_rows, gather, refuse_unless_finite, scatter
 from gaussianvae.formats.comments import read_comments, recipe_comments
 from gaussianvae.formats.compressed_ply import read_compressed
+from gaussianvae.formats.compressed_ply_write import compressed_losses, write_compressed
 from gaussianvae.formats.ply_header import NAMES, Header, make_header, parse_header, read_tables
 from gaussianvae.formats.registry import Bytes, FileOptions, Format
 from gaussianvae.progress import Reporter
@@ -235,4 +236,4 @@ def _begins(start: bytes) -> bool:
 
 
 PLY = Format("PLY", (".ply",), _begins, read_ply, write_ply, write_parts=write_ply_parts)
-COMPRESSED_PLY = Format("compressed PLY", (".compressed.ply",), _begins, read_ply)
+COMPRESSED_PLY = Format("compressed PLY", (".compressed.ply",), _begins, read_ply, write_compressed, compressed_losses)

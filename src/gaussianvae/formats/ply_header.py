@@ -196,9 +196,15 @@ def _as_table(element: Element, values: NDArray[np.float64]) -> NDArray[Any]:
 
 
 def make_header(count: int, properties: Sequence[tuple[str, str]], comments: Sequence[str]) -> bytes:
-    """Header of a little-endian file with one element `vertex`; a line break in a comment becomes a space."""
+    """Header of a little-endian file with one element `vertex`."""
+    return header_of([Element("vertex", count, list(properties))], comments)
+
+
+def header_of(elements: Sequence[Element], comments: Sequence[str]) -> bytes:
+    """Header of a little-endian file; a line break in a comment becomes a space."""
     lines = ["ply", "format binary_little_endian 1.0"]
     lines += ["comment " + re.sub(r"[\r\n]+", " ", comment) for comment in comments]
-    lines.append(f"element vertex {count}")
-    lines += [f"property {NAMES[code]} {name}" for name, code in properties]
+    for element in elements:
+        lines.append(f"element {element.name} {element.count}")
+        lines += [f"property {NAMES[code]} {name}" for name, code in element.properties]
     return ("\n".join([*lines, "end_header"]) + "\n").encode("utf-8", "replace")

@@ -8,7 +8,9 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-BINS = 4096
+GROUPS = 4096
+"""Of equal counts of values, in which the density is taken to be constant."""
+LEVELING = 0.75
 SWEEPS = 60
 CELLS = 256
 SAMPLE = 20_000
@@ -20,27 +22,37 @@ BLOCK = 8192
 def make_codebook(values: NDArray[np.float32], size: int = 256) -> NDArray[np.float32]:
     """Sorted values (`size`) that stand for all of `values` with a small mean squared error.
 
-    Lloyd's iteration, from centers spread as they lie in the limit of many (the cube root of the density; Panter and
-    Dite, 1951). Values count by the square root of their density, as in splat-transform's quantize1d: the error of the
-    crowd hardly grows by that (2 % for normal values) and that of the few far ones is halved. Values of which there are
-    at most `size` are met exactly.
+    Lloyd's iteration, from centers spread as they lie in the limit of many (by the cube root of the density; Panter and
+    Dite, 1951). Values count a little less where many are (by their density to the power -1/4; splat-transform's
+    quantize1d takes -1/2): the mean square grows by 6 % for normal values, and the error of the few far ones is halved.
+    Values of which there are at most `size` are met exactly.
     """
     distinct = np.unique(values)
     if len(distinct) <= size:
         return np.concatenate([distinct, np.full(size - len(distinct), distinct[-1], np.float32)])
     ordered = np.sort(values, axis=None).astype(np.float64)
-    counts, edges = np.histogram(ordered, BINS)
-    mass = np.concatenate([[0.0], np.cumsum(np.cbrt(np.sqrt(counts)))])
+    count, extent = len(ordered), ordered[-1] - ordered[0]
+    at = np.linspace(0, count, min(GROUPS, count // 8) + 1).astype(np.int64)
+    edges = ordered[np.minimum(at, count - 1)]
+    # a value that is there often has no width of its own
+    bulk = ordered[count * 99 // 100] - ordered[count // 100]
+    held, width = np.diff(at), np.maximum(np.diff(edges), max(1e-4 * bulk, 1e-9 * extent))
+    mass = np.concatenate([[0.0], np.cumsum((held / width) ** (LEVELING / 3) * width)])
     centers = np.interp(np.linspace(0, mass[-1], size), mass, edges)
-    weights = np.repeat(1 / np.sqrt(np.maximum(counts, 1)), counts)
-    weight_sums, sums = (np.concatenate([[0.0], np.cumsum(part)]) for part in (weights, weights * ordered))
+    weights = np.repeat((held / width / (held / width).max()) ** (LEVELING - 1), held)
+    sums = [np.concatenate([[0.0], np.cumsum(weights * ordered**power)]) for power in range(3)]
     for _ in range(SWEEPS):
-        bounds = np.concatenate([[0], np.searchsorted(ordered, (centers[1:] + centers[:-1]) / 2), [len(ordered)]])
-        held = np.diff(weight_sums[bounds])
-        # a center that nobody is near stays where it is
-        moved = np.where(np.diff(bounds) > 0, np.diff(sums[bounds]) / np.maximum(held, 1e-30), centers)
-        settled = np.abs(moved - centers).max() <= 1e-6 * (ordered[-1] - ordered[0])
-        centers = np.sort(moved)
+        bounds = np.concatenate([[0], np.searchsorted(ordered, (centers[1:] + centers[:-1]) / 2), [count]])
+        used = np.diff(bounds) > 0
+        weight, first, second = (np.diff(part[bounds])[used] for part in sums)
+        moved = first / weight
+        spread = np.sqrt(np.maximum(second / weight - moved**2, 0))
+        # centers that nobody is near help where the error is largest
+        worst = np.argsort(-weight * spread**2, kind="stable")[: size - len(moved)]
+        moved = np.sort(np.concatenate([moved, moved[worst] + spread[worst]]))
+        moved = np.concatenate([moved, np.full(size - len(moved), ordered[-1])])
+        settled = np.abs(moved - centers).max() <= 1e-6 * extent
+        centers = moved
         if settled:
             break
     return centers.astype(np.float32)

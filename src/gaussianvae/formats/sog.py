@@ -38,6 +38,7 @@ MOST = 1 << 26
 FREE = 1 << 18
 """Gaussians that need no bytes to be believed: lossless WebP packs equal pixels as densely as it likes."""
 FREE_BYTES = 1 << 22
+LARGEST = float(np.finfo(np.float32).max)
 
 Load = Callable[[str, int], bytes]
 """The contents of a file beside meta.json, of at most so many bytes."""
@@ -157,7 +158,7 @@ class _Sog:
         values = self.meta[part].get(key)
         values = values if isinstance(values, list) else [values]
         good = least <= len(values) <= most and all(type(value) in (int, float) for value in values)
-        if not good or not all(abs(value) < np.finfo(np.float32).max for value in values):
+        if not good or not all(abs(value) < LARGEST for value in values):
             raise GaussianVAEError(f"{self.path}: {META} has no usable numbers as {part}.{key}")
         return np.array(values, np.float64)
 
