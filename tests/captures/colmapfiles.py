@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Array = NDArray[np.float64]
-NUMBERS = {"SIMPLE_PINHOLE": 0, "PINHOLE": 1, "SIMPLE_RADIAL": 2, "RADIAL": 3, "OPENCV": 4, "OPENCV_FISHEYE": 5}
+NUMBERS = {
+    "SIMPLE_PINHOLE": 0, "PINHOLE": 1, "SIMPLE_RADIAL": 2, "RADIAL": 3, "OPENCV": 4, "OPENCV_FISHEYE": 5, "FOV": 7,
+    "SIMPLE_RADIAL_FISHEYE": 8, "RADIAL_FISHEYE": 9,
+}  # fmt: skip
 
 
 @dataclass

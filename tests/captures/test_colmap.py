@@ -159,7 +159,7 @@ def raw(name: str, content: bytes) -> Any:
 
 ONE = [1.0, 0.0, 0.0, 0.0]
 SPOILS: list[tuple[Any, str]] = [
-    (spoil("cameras", "bin", _3=("OPENCV_FISHEYE", 20, 14, [1.0] * 8)), "cameras.bin: camera 3 .*OPENCV_FISHEYE"),
+    (spoil("cameras", "bin", _3=("FOV", 20, 14, [1.0] * 5)), "cameras.bin: camera 3 .*FOV"),
     (spoil("cameras", "txt", _3=("FULL_OPENCV", 20, 14, [1.0] * 12)), "cameras.txt: camera 3 .*FULL_OPENCV"),
     (spoil("cameras", "txt", _3=("PINHOLE", 20, 14, [1.0] * 3)), "cameras.txt: line"),
     (spoil("cameras", "txt", _3=("PINHOLE", 20, "wide", [1.0] * 4)), "cameras.txt: line"),
@@ -234,3 +234,27 @@ def test_damaged_files_raise_nothing_but_our_error(tmp_path: Path, kind: str) ->
             else:
                 assert bool(capture.cameras.viewmats.isfinite().all() & capture.cameras.Ks.isfinite().all())
         file.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "k"),
+    [
+        ("OPENCV_FISHEYE", [21.0, 22.0, 10.5, 7.0, 0.02, -0.01, 0.003, -0.001], (0.02, -0.01, 0.003, -0.001)),
+        ("RADIAL_FISHEYE", [21.0, 10.5, 7.0, 0.02, -0.01], (0.02, -0.01, 0.0, 0.0)),
+        ("SIMPLE_RADIAL_FISHEYE", [21.0, 10.5, 7.0, 0.02], (0.02, 0.0, 0.0, 0.0)),
+        ("SIMPLE_RADIAL_FISHEYE", [21.0, 10.5, 7.0, 0.0], (0.0, 0.0, 0.0, 0.0)),
+    ],
+)
+def test_fisheyes_are_read_and_become_pinholes(
+    tmp_path: Path, model: str, parameters: list[float], k: tuple[float, ...]
+) -> None:
+    shots = {n: Shot([1.0, 0, 0, 0], [0, 0, float(n)], 1, f"{n}.png") for n in range(3)}
+    made = Model({1: (model, 20, 14, parameters)}, shots, {})
+    write_photos(tmp_path, made)
+    for write in (write_text, write_binary):
+        write(tmp_path / "sparse" / "0", made)
+        capture = read_capture(tmp_path)
+        lens = capture.lenses[0]
+        assert lens is not None and lens.fisheye and lens.coefficients == k
+        assert lens.K.tolist() == [[21, 0, 10.5], [0, parameters[0] + ("OPENCV" in model), 7], [0, 0, 1]]
+        assert capture.cameras.Ks[0, 0, 2] == 10.5 and float(capture.cameras.Ks[0, 0, 0]) < 21

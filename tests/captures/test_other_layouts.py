@@ -1,8 +1,7 @@
-"""instant-ngp, nerfstudio and LLFF captures: poses, lenses, photos that are missing, and what can be wrong."""
+"""LLFF captures: poses, lenses, and what can be wrong."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,10 @@ import numpy as np
 import pytest
 import torch
 from colmapfiles import Model, write_binary
-from nerfsynthetic import ramp, save
 from PIL import Image
 
 from gaussianvae.captures import read_capture
 from gaussianvae.errors import GaussianVAEError
-from gaussianvae.progress import Silent
 from gaussianvae.scene.cameras import Cameras
 from gaussianvae.scene.frames import viewmats_to_camera_to_world
 from scenes import ring_cameras
@@ -25,76 +22,6 @@ def refused(folder: Path, says: str) -> None:
     with pytest.raises(GaussianVAEError, match=says) as caught:
         read_capture(folder)
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
-
-
-def write_ngp(folder: Path, views: int = 9, **top: Any) -> Cameras:
-    """Photos of 48 px whose file has figures for 96 px; the last frame has no photo."""
-    cameras = ring_cameras(views)
-    poses = viewmats_to_camera_to_world(cameras.viewmats.double(), "opengl")
-    (folder / "images").mkdir(exist_ok=True)
-    frames: list[dict[str, Any]] = []
-    for view in range(views):
-        save(folder / "images" / f"{view:04d}.png", ramp(48)[..., :3])
-        frames.append(
-            {"file_path": f"images/{view:04d}.png", "sharpness": 3.0, "transform_matrix": poses[view].tolist()}
-        )
-    frames.append({"file_path": "images/gone.png", "transform_matrix": np.eye(4).tolist()})
-    focal = 2 * float(cameras.Ks[0, 0, 0])
-    content = {"fl_x": focal, "fl_y": focal, "cx": 48.0, "cy": 48.0, "w": 96.0, "h": 96.0, "frames": frames, **top}
-    (folder / "transforms.json").write_text(json.dumps(content))
-    return cameras
-
-
-def test_poses_intrinsics_and_a_photo_that_is_missing(tmp_path: Path) -> None:
-    expected = write_ngp(tmp_path)
-    said: list[str] = []
-
-    class Listening(Silent):
-        def message(self, text: str) -> None:
-            said.append(text)
-
-    capture = read_capture(tmp_path, Listening())
-    assert said == [f"{tmp_path / 'transforms.json'}: 1 of 10 photos aren't there and are left out"]
-    torch.testing.assert_close(capture.cameras.viewmats, expected.viewmats, atol=1e-5, rtol=0)
-    torch.testing.assert_close(capture.cameras.Ks, expected.Ks, atol=1e-3, rtol=0)
-    assert capture.test == (0, 8) and capture.lenses == () and not capture.has_alpha
-
-
-def test_lenses_of_the_file_and_of_frames(tmp_path: Path) -> None:
-    write_ngp(tmp_path, k1=0.05, k2=-0.02, p1=0.001, p2=-0.002)
-    content = json.loads((tmp_path / "transforms.json").read_text())
-    content["frames"][1] |= {"fl_x": 110.0, "k1": 0.1}
-    content["camera_model"] = "OPENCV"
-    (tmp_path / "transforms.json").write_text(json.dumps(content))
-    capture = read_capture(tmp_path)
-    lenses = [lens for lens in capture.lenses if lens is not None]
-    assert [lens.coefficients for lens in lenses[:3]] == [
-        (0.05, -0.02, 0.001, -0.002), (0.1, -0.02, 0.001, -0.002), (0.05, -0.02, 0.001, -0.002),
-    ]  # fmt: skip
-    assert float(lenses[1].K[0, 0]) == 55.0 and lenses[0] is lenses[2]
-
-
-NGP: list[tuple[dict[str, Any], str]] = [
-    ({"camera_model": "OPENCV_FISHEYE"}, "OPENCV_FISHEYE"),
-    ({"is_fisheye": True}, "FISHEYE"),
-    ({"camera_model": 3}, "camera model 3"),
-    ({"k3": 0.1}, "k3"),
-    ({"k1": "bent"}, "no number"),
-    ({"k1": None}, "no number"),
-    ({"k1": float("nan")}, "can't be undone"),
-    ({"k1": 30.0}, "transforms.json: the camera of 0000.png: a distortion"),
-    ({"fl_x": 0.0}, "positive"),
-    ({"frames": []}, "frames"),
-    ({"frames": [{"file_path": "gone.png"}]}, "'gone.png' isn't there"),
-    ({"frames": [{"file_path": "images/0000.png"}]}, "pose"),
-    ({"frames": [3]}, "file_path"),
-]
-
-
-@pytest.mark.parametrize(("top", "says"), NGP, ids=range(len(NGP)))
-def test_broken_transforms_are_one_clear_line(tmp_path: Path, top: dict[str, Any], says: str) -> None:
-    write_ngp(tmp_path, **top)
-    refused(tmp_path, says)
 
 
 def write_llff(folder: Path, views: int = 9) -> Cameras:

@@ -86,7 +86,16 @@ def test_fox(data: Path) -> None:
             said.append(text)
 
     capture = read_capture(data / "captures" / "fox", Listening())
-    assert len(said) == 1 and "17 of 67" in said[0]
+    assert len(said) == 2 and said[0].startswith("17 of 67 photos") and "the first: images/0005.jpg" in said[0]
+    # the corners' rays through OpenCV's polynomial, with the file's figures
+    x, y = (np.array([[0, 0, 1080, 1080], [0, 1920, 0, 1920]]) - [[554.558], [965.268]]) / [
+        [float(capture.cameras.Ks[0, 0, 0])],
+        [float(capture.cameras.Ks[0, 1, 1])],
+    ]
+    u, v = distorted(x, y, 0.0578421, -0.0805099, -0.000980296, 0.00015575)
+    bent = np.hypot((u - x) * 1375.52, (v - y) * 1374.49).max()
+    assert said[1] == f"lens distortion removed: up to {bent:.1f} px at the corners (50 photos)"
+    assert capture.missing == 17
     assert len(capture.cameras) == 50 and set(capture.cameras.sizes) == {(1080, 1920)} and len(capture.test) == 7
     assert capture.points is None and len(capture.lenses) == 50 and len({id(lens) for lens in capture.lenses}) == 1
     # whoever walked around the fox held it in the picture: the point nearest to all optical axes is in every view

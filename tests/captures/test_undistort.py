@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nerfsynthetic import save
 
 from gaussianvae.captures import load_views, read_capture
-from gaussianvae.captures.undistort import Lens, bend, straighten, undistort
+from gaussianvae.captures.undistort import Lens, bend, displacement, straighten, undistort
 from gaussianvae.errors import GaussianVAEError
 
 SIZE, FOCALS, CENTER = (96, 72), np.array([80.0, 84.0]), np.array([50.5, 34.25])
@@ -136,3 +136,95 @@ def test_colors_under_transparent_pixels_do_not_bleed(tmp_path: Path) -> None:
     torch.testing.assert_close(views.images[..., 0], views.alphas, atol=2 / 255, rtol=0)
     torch.testing.assert_close(views.images[..., 2], 1 - views.alphas, atol=2 / 255, rtol=0)
     assert 0 < float(views.alphas.mean()) < 1
+
+
+def looked_up(image: torch.Tensor, lens: Lens, K: torch.Tensor) -> torch.Tensor:
+    """`undistort` in plain tensor operations: all pixels at once."""
+    height, width, channels = image.shape
+    x = (torch.arange(width, dtype=torch.float64) + 0.5 - K[0, 2]) / K[0, 0]
+    y = (torch.arange(height, dtype=torch.float64) + 0.5 - K[1, 2]) / K[1, 1]
+    rays = torch.stack(torch.broadcast_tensors(x[None, :], y[:, None]), -1)
+    u, v = bend(lens, rays).unbind(-1)
+
+    def taps(places: torch.Tensor, size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        first = (places - 0.5).floor()
+        found = []
+        for step in (-1, 0, 1, 2):
+            d = (places - 0.5 - first - step).abs()
+            near, far = (1.5 * d - 2.5) * d * d + 1, ((-0.5 * d + 2.5) * d - 4) * d + 2  # Keys' kernel, a = -1/2
+            found.append(((first.long() + step).clamp(0, size - 1), torch.where(d <= 1, near, far)))
+        return found
+
+    total = torch.zeros(height, width, channels, dtype=torch.float64)
+    for row, down in taps(v, height):
+        for column, across in taps(u, width):
+            total += (down * across)[..., None] * image[row, column].double()
+    return total.clamp(0, 1).float()
+
+
+@given(
+    st.tuples(st.floats(-0.3, 0.3), st.floats(-0.1, 0.1), st.floats(-0.02, 0.02), st.floats(-0.02, 0.02)),
+    st.tuples(st.floats(-0.1, 0.1), st.floats(-0.05, 0.05)),
+    st.booleans(), st.integers(3, 4), st.integers(1, 3),
+)  # fmt: skip
+def test_the_compiled_look_up_is_the_plain_one(
+    first: tuple[float, ...], more: tuple[float, ...], fisheye: bool, channels: int, threads: int
+) -> None:
+    """Of any lens, straightened or not: pixels beyond the photo repeat its border."""
+    lens = Lens(K, (*first[:2], *more) if fisheye else (*first, *more), fisheye)
+    image = torch.rand(72, 96, channels)
+    torch.set_num_threads(threads)
+    seen = undistort(image, lens, K)
+    torch.set_num_threads(1)
+    torch.testing.assert_close(seen, looked_up(image, lens, K), atol=1e-6, rtol=0)
+
+
+def test_k3_and_k4_are_the_next_powers() -> None:
+    rays = torch.randn(50, 2, dtype=torch.float64)
+    r2 = rays.square().sum(1, keepdim=True)
+    plain = bend(Lens(K, (0.1, -0.2, 0.03, -0.04)), rays)
+    for coefficients, added in (((0.5,), 0.5 * r2**3), ((0.5, -0.25), 0.5 * r2**3 - 0.25 * r2**4)):
+        bent = bend(Lens(K, (0.1, -0.2, 0.03, -0.04, *coefficients)), rays)
+        torch.testing.assert_close(bent, plain + rays * added * K.diagonal()[:2])
+
+
+FISHEYES = [(0.0, 0.0, 0.0, 0.0), (-0.05, 0.01, 0.0, 0.0), (0.03, -0.02, 0.004, -0.001)]
+
+
+@pytest.mark.parametrize("k", FISHEYES)
+def test_fisheyes_see_what_a_pinhole_sees(k: tuple[float, float, float, float]) -> None:
+    """A photo made by inverting the fisheye's equation, theta_d = theta (1 + k1 theta^2 + ...), by bisection."""
+    u, v = np.meshgrid(np.arange(SIZE[0]) + 0.5, np.arange(SIZE[1]) + 0.5)
+    a, b = (u - CENTER[0]) / 60, (v - CENTER[1]) / 60
+    distance = np.hypot(a, b)
+    low, high = np.zeros_like(distance), np.full_like(distance, 1.5)
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        bent = middle * (1 + sum(c * middle ** (2 * n + 2) for n, c in enumerate(k)))
+        low, high = np.where(bent < distance, middle, low), np.where(bent < distance, high, middle)
+    ratio = np.tan(low) / np.maximum(distance, 1e-12)
+    photo = torch.from_numpy(checker(a * ratio / 3, b * ratio / 3)).float()
+    own = torch.tensor([[60.0, 0, CENTER[0]], [0, 60.0, CENTER[1]], [0, 0, 1]], dtype=torch.float64)
+    straight, lens = straighten("here", own, k, SIZE, fisheye=True)
+    assert lens is not None and 0.5 <= float(straight[0, 0] / own[0, 0]) < 1
+    seen = undistort(photo, lens, straight).numpy()
+    x, y = rays_of(straight, SIZE)
+    error = (seen - checker(x / 3, y / 3))[2:-2, 2:-2]
+    assert np.abs(error).max() < 0.02
+    # the photo's border pixels are needed, and none beyond them
+    places = bend(lens, torch.from_numpy(np.stack([x, y], -1)))
+    assert float(places.min()) > 0.5 - 1e-5 and bool((places < torch.tensor(SIZE) - 0.5 + 1e-5).all())
+
+
+@pytest.mark.parametrize("k", [(-2.0, 0, 0, 0), (float("nan"), 0, 0, 0), (0, 0, 0, -50.0)])
+def test_fisheyes_that_turn_back_can_not_be_undone(k: tuple[float, float, float, float]) -> None:
+    wide = torch.tensor([[20.0, 0, 48], [0, 20.0, 36], [0, 0, 1]], dtype=torch.float64)
+    with pytest.raises(GaussianVAEError, match=r"^here: a fisheye distortion of .*k1, k2, k3, k4.* can't be undone"):
+        straighten("here", wide, k, SIZE, fisheye=True)
+
+
+def test_displacement_is_that_of_the_corner() -> None:
+    center = torch.tensor([[100.0, 0, 48], [0, 100.0, 36], [0, 0, 1]], dtype=torch.float64)
+    # r^2 = 0.48^2 + 0.36^2 = 0.36: the corner, 60 px from the center, moves by k1 r^2 of that
+    assert displacement(Lens(center, (0.1, 0.0, 0.0, 0.0)), center, SIZE) == pytest.approx(60 * 0.1 * 0.36)
+    assert displacement(Lens(center, (0.0, 0.0, 0.0, 0.0)), center, SIZE) == 0

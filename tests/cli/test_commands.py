@@ -96,8 +96,26 @@ def test_info_of_a_splat_and_of_a_capture(folder: Path, capsys: pytest.CaptureFi
     assert main(["info", str(folder / "toy"), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["train"] == 6 and facts["test"] == 3 and facts["sizes"] == ["48x48"]
+    assert (facts["missing_photos"], facts["undistorted_photos"], facts["distortion_px"]) == (0, 0, 0)
     assert main(["info", str(folder / "LR.ply")]) == 0
     assert "num gaussians" in capsys.readouterr().out
+
+
+def test_info_says_what_a_capture_lacks_and_how_much_its_lens_bends(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads((folder / "toy" / "transforms_train.json").read_text())
+    for frame in content["frames"]:
+        frame["file_path"] = str(folder / "toy" / frame["file_path"])
+    content["frames"].append({"file_path": "gone.png", "transform_matrix": np.eye(4).tolist()})
+    (tmp_path / "transforms.json").write_text(json.dumps(content | {"fl_x": 24.0, "k1": 0.05}))
+    assert main(["info", str(tmp_path), "--json"]) == 0
+    out, err = capsys.readouterr()
+    facts = json.loads(out)
+    assert facts["missing_photos"] == 1 and facts["undistorted_photos"] == 6 and facts["views"] == 6
+    # the corner's ray has r^2 just under 1^2 + 1^2 (the pinhole is a little longer): 0.05 * 2 of its 34 px
+    assert 2 < facts["distortion_px"] < 0.05 * 2 * 24 * 2**0.5
+    assert "1 of 7 photos" in err and f"up to {facts['distortion_px']:.1f} px at the corners (6 photos)" in err
 
 
 def bad_files(folder: Path) -> dict[str, Path]:

@@ -9,12 +9,15 @@ from pathlib import Path
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gaussianvae.captures.undistort import Lens
+from gaussianvae.captures.undistort import Lens, displacement
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.scene.cameras import Cameras
 
 TEST_EVERY = 8
 """Without a test split of its own, every 8th image in name order is a test view (0, 8, 16, ...)."""
+
+Split = tuple[tuple[int, ...], tuple[int, ...]]
+"""Train and test views."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class SparsePoints:
     errors: Float[Tensor, " P"]
     """Mean reprojection error in pixels of the photos that were posed, float32; -1 where it is unknown."""
     track_lengths: Int[Tensor, " P"]
-    """How many photos show the point."""
+    """How many photos show the point; 0 where it is unknown."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,22 @@ class Capture:
     """What bends a view's photo (None: nothing), to be undone as it is loaded. Empty: none is bent."""
     points: SparsePoints | None = None
     """A sparse cloud, where the capture has one."""
+    missing: int = 0
+    """How many photos the capture's files list besides that aren't there."""
 
     def __repr__(self) -> str:
         return f"Capture({self.folder}, {len(self.train)} train and {len(self.test)} test views, {self.cameras})"
 
 
-def every_eighth(names: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def largest_distortion(capture: Capture) -> float:
+    """How far, in pixels, the lenses of a capture move what its photos show at their corners; 0 without lenses."""
+    cameras, lenses = capture.cameras, capture.lenses
+    known = {(id(lens), cameras.sizes[view]): (lens, view) for view, lens in enumerate(lenses) if lens is not None}
+    moved = [displacement(lens, cameras.Ks[view], cameras.sizes[view]) for lens, view in known.values()]
+    return max(moved, default=0.0)
+
+
+def every_eighth(names: Sequence[str]) -> Split:
     """Train and test views of a capture without a test split of its own."""
     order = sorted(range(len(names)), key=lambda view: names[view])
     test = set(order[::TEST_EVERY])

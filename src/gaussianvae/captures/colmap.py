@@ -59,6 +59,7 @@ def read_colmap(folder: Path) -> Capture:
                 viewmat=image.viewmat,
                 K=camera.K * _shrinkage(path, size, camera),
                 coefficients=camera.coefficients,
+                fisheye=camera.fisheye,
                 size=size,
                 has_alpha=has_alpha,
                 origin=f"{cameras_file}: camera {image.camera}",

@@ -27,7 +27,10 @@ _NAMES = (
     "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "THIN_PRISM_FISHEYE", "RAD_TAN_THIN_PRISM_FISHEYE",
     "SIMPLE_DIVISION", "DIVISION", "SIMPLE_FISHEYE", "FISHEYE", "EUCM", "EQUIRECTANGULAR",
 )  # fmt: skip
-_COUNTS = {"SIMPLE_PINHOLE": 3, "PINHOLE": 4, "SIMPLE_RADIAL": 4, "RADIAL": 5, "OPENCV": 8}
+_COUNTS = {
+    "SIMPLE_PINHOLE": 3, "PINHOLE": 4, "SIMPLE_RADIAL": 4, "RADIAL": 5, "OPENCV": 8,
+    "OPENCV_FISHEYE": 8, "SIMPLE_RADIAL_FISHEYE": 4, "RADIAL_FISHEYE": 5,
+}  # fmt: skip
 """Parameters of the models that can be brought to a pinhole."""
 
 _HEAD = struct.Struct("<iiQQ")  # camera id, model, width, height
@@ -44,8 +47,9 @@ class ModelCamera:
 
     K: Float[Tensor, "3 3"]
     """Intrinsics in pixels, float64."""
-    coefficients: tuple[float, float, float, float]
-    """k1, k2, p1, p2; zeros: a pinhole."""
+    coefficients: tuple[float, ...]
+    """Of its lens, as `undistort.Lens` has them; zeros: a pinhole, unless it is a fisheye."""
+    fisheye: bool
     size: tuple[int, int]
     """(width, height) in pixels."""
 
@@ -147,12 +151,13 @@ def _check_model(file: Path, camera: int | str, name: str) -> None:
 
 def _camera(file: Path, camera: int | str, name: str, size: tuple[int, int], values: Sequence[float]) -> ModelCamera:
     where = f"{file}: camera {camera}"
-    focals = 2 if name in ("PINHOLE", "OPENCV") else 1
+    focals = 2 if name in ("PINHOLE", "OPENCV", "OPENCV_FISHEYE") else 1
     K = pinhole(where, values[0], values[focals - 1], values[focals], values[focals + 1])
-    k1, k2, p1, p2, *_ = [*values[focals + 2 :], 0.0, 0.0, 0.0, 0.0]
-    if min(size) < 1 or not bool(torch.tensor([k1, k2, p1, p2]).isfinite().all()):
-        raise GaussianVAEError(f"{where}: is {size[0]}x{size[1]} px with distortion {k1:g}, {k2:g}, {p1:g}, {p2:g}")
-    return ModelCamera(K, (k1, k2, p1, p2), size)
+    coefficients = (*values[focals + 2 :], 0.0, 0.0, 0.0, 0.0)[:4]
+    if min(size) < 1 or not bool(torch.tensor(coefficients).isfinite().all()):
+        shown = ", ".join(f"{value:g}" for value in coefficients)
+        raise GaussianVAEError(f"{where}: is {size[0]}x{size[1]} px with distortion {shown}")
+    return ModelCamera(K, coefficients, name.endswith("FISHEYE"), size)
 
 
 def _images_of_binary(file: Path) -> Iterator[ModelImage]:

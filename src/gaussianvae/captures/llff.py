@@ -14,6 +14,7 @@ from gaussianvae.captures.capture import Capture
 from gaussianvae.captures.colmap_model import find_model, model_file, read_model_cameras, read_model_points
 from gaussianvae.captures.photos import look
 from gaussianvae.captures.posed import Posed, capture_of, pinhole
+from gaussianvae.captures.undistort import STRAIGHT
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.scene.frames import camera_to_world_to_viewmats
 from gaussianvae.scene.rotations import is_rotation
@@ -59,7 +60,8 @@ def read_llff(folder: Path) -> Capture:
                 path=path,
                 viewmat=camera_to_world_to_viewmats(pose[None], "llff")[0],
                 K=(K if alone is None else alone.K) * _ratios(file, size, (width, height)),
-                coefficients=(0.0, 0.0, 0.0, 0.0) if alone is None else alone.coefficients,
+                coefficients=STRAIGHT if alone is None else alone.coefficients,
+                fisheye=alone is not None and alone.fisheye,
                 size=size,
                 has_alpha=has_alpha,
                 origin=f"{file}: the camera of {path.name}",

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gaussianvae.captures.capture import Capture, SparsePoints, check_capture, every_eighth
+from gaussianvae.captures.capture import Capture, SparsePoints, Split, check_capture, every_eighth
 from gaussianvae.captures.undistort import Lens, straighten
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.scene.cameras import Cameras
@@ -25,17 +25,32 @@ class Posed:
     """World-to-camera, OpenCV axes, float64."""
     K: Float[Tensor, "3 3"]
     """Intrinsics of the photo as it is in the file, pixels, float64."""
-    coefficients: tuple[float, float, float, float]
-    """k1, k2, p1, p2 of its lens; zeros: a pinhole."""
+    coefficients: tuple[float, ...]
+    """Of its lens, as `Lens` has them; zeros: a pinhole."""
     size: tuple[int, int]
     """(width, height) of the photo as it is in the file."""
     has_alpha: bool
     origin: str
     """The file (and camera) that the intrinsics come from, for an error's text."""
+    fisheye: bool = False
+    """Whether its lens is a fisheye."""
 
 
-def capture_of(folder: Path, photos: Sequence[Posed], points: SparsePoints | None = None) -> Capture:
-    """A capture of photos without a test split of their own: every 8th in the order of their paths is a test view.
+def capture_of(
+    folder: Path,
+    photos: Sequence[Posed],
+    points: SparsePoints | None = None,
+    split: Split | None = None,
+    missing: int = 0,
+) -> Capture:
+    """A capture of posed photos.
+
+    Args:
+        folder: where from.
+        photos: its views, in this order.
+        points: its sparse cloud.
+        split: train and test views; without, every 8th photo in the order of their paths is a test view.
+        missing: photos that should be there and aren't.
 
     Raises:
         GaussianVAEError: photos with and without alpha, fewer than two training photos, a lens that can't be undone.
@@ -43,17 +58,17 @@ def capture_of(folder: Path, photos: Sequence[Posed], points: SparsePoints | Non
     if len(photos) < 2:
         raise GaussianVAEError(f"{folder}: has {len(photos)} posed photo(s); a fit needs at least 2 besides the tests")
     straight: dict[Hashable, tuple[Tensor, Lens | None]] = {}  # photos of one camera share the search
-    keys = [(*photo.K.flatten().tolist(), photo.coefficients, photo.size) for photo in photos]
+    keys = [(*photo.K.flatten().tolist(), photo.coefficients, photo.fisheye, photo.size) for photo in photos]
     for key, photo in zip(keys, photos, strict=True):
         if key not in straight:
-            straight[key] = straighten(photo.origin, photo.K, photo.coefficients, photo.size)
+            straight[key] = straighten(photo.origin, photo.K, photo.coefficients, photo.size, photo.fisheye)
     cameras = Cameras(
         viewmats=torch.stack([photo.viewmat for photo in photos]).float(),
         Ks=torch.stack([straight[key][0] for key in keys]).float(),
         sizes=tuple(photo.size for photo in photos),
         names=tuple(photo.path.stem for photo in photos),
     )
-    train, test = every_eighth([str(photo.path) for photo in photos])
+    train, test = split or every_eighth([str(photo.path) for photo in photos])
     lenses = tuple(straight[key][1] for key in keys)
     return check_capture(
         Capture(
@@ -66,6 +81,7 @@ def capture_of(folder: Path, photos: Sequence[Posed], points: SparsePoints | Non
             depth_paths=(None,) * len(photos),
             lenses=lenses if any(lens is not None for lens in lenses) else (),
             points=points,
+            missing=missing,
         )
     )
 

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from rich.table import Table
 from torch import Tensor
 
-from gaussianvae.captures import read_capture
+from gaussianvae.captures import largest_distortion, read_capture
 from gaussianvae.cli.terminal import TerminalReporter, results_console
 from gaussianvae.formats import cameras_beside, find_cameras, read_splats
 
@@ -75,6 +75,10 @@ def capture_facts(folder: Path) -> dict[str, object]:
         "focal_px": _plain(capture.cameras.focals.median()),
         "alpha": capture.has_alpha,
         "depth": any(path is not None for path in capture.depth_paths),
+        "points": None if capture.points is None else len(capture.points.means),
+        "missing_photos": capture.missing,
+        "undistorted_photos": sum(lens is not None for lens in capture.lenses),
+        "distortion_px": round(largest_distortion(capture), 2),
     }
 
 
