@@ -20,7 +20,8 @@ from plyfiles import file_of, names_of, rows_of
 from sogfiles import sog_files
 from spzfiles import file_of as spz_of
 from spzfiles import random_parts
-from test_other_layouts import write_llff, write_ngp
+from test_nerfstudio import write_ngp
+from test_other_layouts import write_llff
 
 from fuzzing import Target, in_glb, in_gzip, in_zip, in_zstd
 from gaussianvae.captures import load_views, read_capture
@@ -69,6 +70,7 @@ def ply_targets() -> list[Target]:
         _splat("ply", ".ply", data),
         _splat("ply_ascii", ".ply", text),
         _splat("ply_big_endian", ".ply", big),
+        _splat("compressed_ply", ".compressed.ply", _written(".compressed.ply")),
     ]
 
 

@@ -189,7 +189,7 @@ def read_accessor(document: Document, index: object, what: str, count: int, widt
 
 def _kind(document: Document, holder: dict[str, Any], what: str) -> np.dtype[Any]:
     code = holder.get("componentType")
-    if code not in KINDS or isinstance(code, bool):
+    if not isinstance(code, int) or isinstance(code, bool) or code not in KINDS:
         raise GaussianVAEError(f"{document.path}: {what} has component type {str(code)[:20]}; expected 5120 to 5126")
     return np.dtype(KINDS[code])
 
