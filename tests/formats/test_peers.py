@@ -104,7 +104,7 @@ def test_spz_of_other_fractional_bits(tmp_path: Path, by: str, scale: float) -> 
 
 @pytest.mark.parametrize("degree", [0, 3])
 def test_splat_of_splat_transform(tmp_path: Path, degree: int) -> None:
-    """Read only; it decodes quaternions as u / 255 * 2 - 1, half a step off (ours and the first viewer's: u / 128 - 1)."""
+    """Read only, and with quaternions as u / 255 * 2 - 1, half a step off the first viewer's and ours (u / 128 - 1)."""
     truth = lively_splats(degree=degree)
     write_splats(tmp_path / "ours.splat", truth)
     splat_transform(tmp_path / "ours.splat", tmp_path / "read.ply")

@@ -15,7 +15,7 @@ from peers import angles
 from spzfiles import decode_row, file_of, gzipped, random_parts, zstd
 
 from gaussianvae.errors import GaussianVAEError
-from gaussianvae.formats import FileOptions, read_splats, write_splats
+from gaussianvae.formats import NO_OPTIONS, FileOptions, read_splats, write_splats
 from gaussianvae.formats.spz import losses
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.splats import STATE, Splats, covariances, transform
@@ -35,14 +35,14 @@ class Notes:
         self.texts.append(text)
 
 
-def read_bytes(data: bytes, options: FileOptions = FileOptions(), report: Notes | None = None) -> Splats:
+def read_bytes(data: bytes, options: FileOptions = NO_OPTIONS, report: Notes | None = None) -> Splats:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.spz"
         path.write_bytes(data)
         return read_splats(path, options, report) if report else read_splats(path, options)  # type: ignore[arg-type]
 
 
-def written(splats: Splats, options: FileOptions = FileOptions()) -> bytes:
+def written(splats: Splats, options: FileOptions = NO_OPTIONS) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         write_splats(Path(folder) / "a.spz", splats, options=options)
         return (Path(folder) / "a.spz").read_bytes()
@@ -129,6 +129,28 @@ def test_the_antialias_mark(mode: str | None, version: int) -> None:
     splats = replace(random_splats(3), recipe=Recipe(mode=mode))  # type: ignore[arg-type]
     back = read_bytes(written(splats, FileOptions(spz_version=version)))  # type: ignore[arg-type]
     assert back.recipe.mode == ("mip" if mode == "mip" else None)
+
+
+def test_a_file_is_known_by_its_beginning_and_what_is_lost_is_said(tmp_path: Path) -> None:
+    splats, notes = random_splats(3, recipe=Recipe(mode="classic")), Notes()
+    write_splats(tmp_path / "a.spz", splats, report=notes)  # type: ignore[arg-type]
+    assert notes.texts[0].startswith("a.spz: SPZ can't hold the recipe of its training but for the antialias mark")
+    (tmp_path / "a.spz").rename(tmp_path / "a.splat")
+    assert len(read_splats(tmp_path / "a.splat")) == 3
+
+
+def test_positions_at_the_very_edge_don_t_wrap() -> None:
+    """The largest number of 24 bits with sign, and half a step more, which would round to the one that isn't there."""
+    for steps in (8388607.0, 8388607.5, 8388606.5):
+        for bits in (0, 12):
+            means = torch.tensor([[steps, -steps, 0.0]]) / 2.0**bits
+            splats = replace(random_splats(1), means=means)
+            if bits == 0 and steps > 8388607:
+                with pytest.raises(GaussianVAEError, match="8388607 units"):
+                    written(splats)
+                continue
+            back = read_bytes(written(splats)).means
+            assert float((back - means).abs().max()) <= 2.0**-bits
 
 
 def test_extensions_and_the_fourth_band_are_left_out_with_a_note() -> None:
