@@ -1,4 +1,4 @@
-"""SPZ files made from bytes, and one Gaussian decoded by hand, as the format's text says."""
+"""SPZ files made from bytes, and Gaussians decoded by hand, as the text of github.com/nianticlabs/spz says."""
 
 from __future__ import annotations
 

@@ -4,8 +4,9 @@ The library's own packing (github.com/nianticlabs/spz, src/cc/load-spz.cc and sp
 as it does, with two differences, both of which every reader understands:
 
 - Harmonics keep all 8 bits of their byte (error at most 1/256). The library rounds the first band to 5 bits and the
-  others to 4 (errors up to 1/32 and 1/16 a coefficient) so that gzip packs them better; such files are smaller by a
-  third, and the color of a shiny surface is off by several of 255 steps. We make splats sharper; this would blur them.
+  others to 4 (errors up to 1/32 and 1/16 a coefficient) so that gzip packs them better. On a piece of a real scene of
+  degree 3 (Tanks and Temples "train") that halves the file, and puts its colors 6.0 of 255 steps off (root mean square
+  over directions; 8 bits: 0.6). We make splats sharper and don't give that away.
 - Positions have more or fewer than 12 fractional bits where a scene needs it: see `fractional_bits`.
 """
 
@@ -67,8 +68,8 @@ def fractional_bits(means: Float[Tensor, "N 3"], scales: Float[Tensor, "N 3"]) -
     24 bits with sign, which the library doesn't check: beyond 2048 units its positions wrap around. Negative when not
     even whole units fit.
     """
-    farthest = float(means.detach().abs().max()) if len(means) else 0.0
-    room = math.floor(math.log2((LARGEST + 0.5) / farthest)) if farthest > 0 else wanted_bits(scales)
+    farthest = float(means.detach().float().abs().max()) if len(means) else 0.0
+    room = math.floor(math.log2(LARGEST / farthest)) if farthest > 0 else wanted_bits(scales)
     return min(wanted_bits(scales), room)
 
 
@@ -151,7 +152,7 @@ def pack(splats: Splats, bits: int) -> Streams:
         with np.errstate(divide="ignore"):
             raw["scales"][rows] = _bytes((np.log(widths_of.astype(np.float64)) + 10) * 16)
         raw["rotations"][rows] = _pack_smallest_three(turns.astype(np.float64))
-        raw["sh"][rows] = _bytes(harmonics.reshape(-1, 3 * k) * 128.0 + 128)
+        raw["sh"][rows] = _bytes(harmonics.reshape(len(harmonics), 3 * k) * 128.0 + 128)
     return {name: array.reshape(-1) for name, array in raw.items()}
 
 
