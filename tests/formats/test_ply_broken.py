@@ -145,7 +145,7 @@ def test_outputs_never_overwrite_inputs_or_folders(tmp_path: Path) -> None:
     with pytest.raises(GaussianVAEError, match="writable"):
         write_splats(tmp_path / "a.xyz", splats)
     with pytest.raises(GaussianVAEError, match="writable"):
-        write_splats(tmp_path / "a.compressed.ply", splats)
+        write_splats(tmp_path / "a.glb", splats)
     (tmp_path / "folder.ply").mkdir()
     with pytest.raises(GaussianVAEError, match="folder"):
         write_splats(tmp_path / "folder.ply", splats)
