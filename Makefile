@@ -7,6 +7,10 @@ EXTRAS ?= synthesize,dev
 # real captures, splats and meshes for the tests that want them; skipped where the folder is absent
 GAUSSIANVAE_DATA ?= $(abspath $(wildcard ../shared/data))
 export GAUSSIANVAE_DATA
+# other programs that the tests read and write splats with; skipped where `make peers` has not been run
+PEERS := $(abspath runs/peers)
+GAUSSIANVAE_PEERS ?= $(wildcard $(PEERS))
+export GAUSSIANVAE_PEERS
 # threads that spin while they wait steal the cores of whoever works
 OMP_WAIT_POLICY ?= passive
 export OMP_WAIT_POLICY
@@ -21,7 +25,7 @@ MESHES = $(if $(GAUSSIANVAE_DATA),$(wildcard $(TRAINING_MESHES:%=$(GAUSSIANVAE_D
 WEIGHTS ?= src/gaussianvae/model/data/weights.safetensors
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint format demo bench docs weights clean
+.PHONY: help setup test test-slow peers lint format demo bench docs weights clean
 
 help: ## list these words
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,6 +42,11 @@ test: setup ## run the tests (minutes)
 
 test-slow: setup ## run the tests that take long, too
 	$(BIN)/python -m pytest -m ''
+
+peers: setup ## install other splat programs for the tests, into runs/peers (npm; 300 MB)
+	mkdir -p $(PEERS)
+	npm install --silent --prefix $(PEERS) node@22 @playcanvas/splat-transform@3.7
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'gsply==0.4.6'
 
 lint: setup ## style, types and import directions
 	$(BIN)/ruff check .

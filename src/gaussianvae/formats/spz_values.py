@@ -151,7 +151,7 @@ def pack(splats: Splats, bits: int) -> Streams:
         with np.errstate(divide="ignore"):
             raw["scales"][rows] = _bytes((np.log(widths_of.astype(np.float64)) + 10) * 16)
         raw["rotations"][rows] = _pack_smallest_three(turns.astype(np.float64))
-        raw["sh"][rows] = _bytes(harmonics.reshape(-1, 3 * k) * 128.0 + 128)
+        raw["sh"][rows] = _bytes(harmonics.reshape(len(harmonics), 3 * k) * 128.0 + 128)
     return {name: array.reshape(-1) for name, array in raw.items()}
 
 
