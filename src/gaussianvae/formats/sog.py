@@ -102,7 +102,6 @@ def read_sog_folder(path: Path, data: Bytes, options: FileOptions, report: Repor
     """
     if path.name.lower().endswith(INDEX):
         raise GaussianVAEError(f"{path}: is the index of several splats; name the folder of one of them")
-
     if len(data) > META_BYTES:
         raise GaussianVAEError(f"{path}: has {len(data)} bytes; the {META} of a SOG has some 20 kB")
     return _decode(path, data[:], partial(read_beside, path))
@@ -179,7 +178,7 @@ class _Sog:
         return codebook.astype(np.float32)[labels]
 
     def _lerp(self, part: str, unit: NDArray[Any], channels: int) -> NDArray[np.float64]:
-        """Version 1: between the bounds of each channel."""
+        """Values (N, C) between the bounds of their channels: of means, in version 1 of all else, too."""
         low, high = (self._numbers(part, key, channels, 4)[:channels] for key in ("mins", "maxs"))
         return low + unit * (high - low)
 
