@@ -42,27 +42,20 @@ def write_compressed(path: Path, splats: Splats, inputs: Iterable[Path | str], o
     means = splats.means.detach().cpu().float().numpy()
     colors = (0.5 + C0 * splats.sh0[:, 0].detach().cpu().double()).float().numpy()
     log_scales = deactivate(splats).log_scales.clamp(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE).numpy()
-    chunks, packed = [], {}
-    units = {}
+    chunks, units = [], []
     for names, values in ((POSITIONS, means), (SCALES, log_scales), (COLORS, colors)):
-        low, high, units[names] = _between_bounds(values)
+        low, high, unit = _between_bounds(values)
         chunks += [(f"min_{name}", low[:, k]) for k, name in enumerate(names)]
         chunks += [(f"max_{name}", high[:, k]) for k, name in enumerate(names)]
+        units.append(unit)
     opacities = splats.opacities.detach().cpu().double().numpy().clip(0, 1)
-    rgba = np.concatenate([units[COLORS], opacities[:, None]], 1)
-    packed = dict(
-        zip(
-            PACKED,
-            [
-                _pack(units[POSITIONS], (11, 10, 11)),
-                _pack_quats(splats.quats.detach().cpu().double().numpy()),
-                _pack(units[SCALES], (11, 10, 11)),
-                _pack(rgba, (8, 8, 8, 8)),
-            ],
-            strict=True,
-        )
-    )
-    tables = [_table("chunk", chunks, "f4"), _table("vertex", list(packed.items()), "u4")]
+    words = [
+        _pack(units[0], (11, 10, 11)),
+        _pack_quats(splats.quats.detach().cpu().double().numpy()),
+        _pack(units[1], (11, 10, 11)),
+        _pack(np.concatenate([units[2], opacities[:, None]], 1), (8, 8, 8, 8)),
+    ]
+    tables = [_table("chunk", chunks, "f4"), _table("vertex", list(zip(PACKED, words, strict=True)), "u4")]
     # channel-major, as in a plain PLY
     rest = splats.shN.detach().cpu().float().transpose(1, 2).flatten(1).numpy()
     if splats.sh_degree:

@@ -22,7 +22,7 @@ from gaussianvae.formats.beside import read_beside
 from gaussianvae.formats.registry import Bytes
 
 MAGIC = b"glTF"
-PARTS = 1 << 20
+PARTS = 1 << 18
 """Values that the JSON may hold; an honest one has thousands, and each costs a hundred times its characters."""
 KINDS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}

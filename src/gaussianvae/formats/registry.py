@@ -40,7 +40,7 @@ class Format:
 
     name: str
     suffixes: tuple[str, ...]
-    """Endings of file names, lower case, with the dot; the first is the usual one."""
+    """Endings of file names, lower case, with the dot (or a whole name, as meta.json); the first is the usual one."""
     begins: Callable[[bytes], bool]
     """Whether a file that begins with these (at most 64) bytes is of this format, whatever its name."""
     read: Reader

@@ -10,7 +10,8 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -31,6 +32,8 @@ from gaussianvae.progress import Reporter
 from gaussianvae.scene.splats import Splats
 
 PARTS = ["means", "scales", "quats", "sh0"]
+INDEX = "lod-meta.json"
+"""Of SuperSplat's streamed scenes."""
 META_BYTES = 1 << 20
 """An honest meta.json has 20 kB."""
 MOST = 1 << 26
@@ -38,6 +41,7 @@ MOST = 1 << 26
 FREE = 1 << 18
 """Gaussians that need no bytes to be believed: lossless WebP packs equal pixels as densely as it likes."""
 FREE_BYTES = 1 << 22
+"""Of an image, beyond 24 for each Gaussian."""
 LARGEST = float(np.finfo(np.float32).max)
 
 Load = Callable[[str, int], bytes]
@@ -51,43 +55,42 @@ def read_sog(path: Path, data: Bytes, options: FileOptions, report: Reporter) ->
     Raises:
         GaussianVAEError: no zip, no meta.json in it, or broken content.
     """
+    with _zip_errors(path):
+        archive = zipfile.ZipFile(io.BytesIO(data))
+    infos = {info.filename: info for info in archive.infolist()}
+    metas = [name for name in infos if PurePosixPath(name).name == META]
+    if len(metas) != 1:
+        index = f" (its {INDEX} lists several splats)" if any(INDEX in name for name in infos) else ""
+        raise GaussianVAEError(f"{path}: is a zip with {len(metas)} files named {META}; a SOG bundle has one{index}")
+    folder = metas[0][: -len(META)]
+
+    def load(name: str, most: int) -> bytes:
+        return _unzip(path, archive, infos.get(folder + name), name, most)
+
+    return _decode(path, load(META, META_BYTES), load)
+
+
+@contextmanager
+def _zip_errors(path: Path) -> Iterator[None]:
+    """What zipfile and zlib raise for hostile bytes becomes our error."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            infos = {info.filename: info for info in archive.infolist()}
-            names = [name for name in infos if PurePosixPath(name).name == META]
-            if len(names) != 1:
-                raise GaussianVAEError(
-                    f"{path}: is a zip with {len(names)} files named {META}; a SOG bundle has one"
-                    + (f" (the index {_INDEX} lists several splats)" if any(_INDEX in name for name in infos) else "")
-                )
-            folder = names[0][: -len(META)]
-
-            def load(name: str, most: int) -> bytes:
-                return _unzip(path, archive, infos.get(folder + name), name, most)
-
-            return _decode(path, load(META, META_BYTES), load)
-    except _ZIP_ERRORS as error:
+        yield
+    except (
+        zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OverflowError, RuntimeError, ValueError, OSError,
+    ) as error:  # fmt: skip
         raise GaussianVAEError(f"{path}: is a damaged zip ({type(error).__name__}: {str(error)[:80]})") from error
-
-
-_INDEX = "lod-meta.json"
-# what zipfile and zlib raise for hostile bytes
-_ZIP_ERRORS = (
-    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OverflowError, RuntimeError, ValueError, OSError,
-)  # fmt: skip
 
 
 def _unzip(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo | None, name: str, most: int) -> bytes:
     if info is None:
         raise GaussianVAEError(f"{path}: lacks {name}, which its {META} names")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
-        raise GaussianVAEError(
-            f"{path}: {name} is encrypted or packed in a way that isn't read; repack it as plain zip"
-        )
+        raise GaussianVAEError(f"{path}: {name} is encrypted, or packed in a way that isn't read; repack it")
     # what is inside is packed already: a second packing gains little, unless it is a bomb
     if info.file_size > min(most, (1 << 20) + 4 * info.compress_size):
         raise GaussianVAEError(f"{path}: {name} claims {info.file_size} bytes, more than such a file can have")
-    return archive.read(info)
+    with _zip_errors(path):
+        return archive.read(info)
 
 
 def read_sog_folder(path: Path, data: Bytes, options: FileOptions, report: Reporter) -> Splats:
@@ -96,9 +99,8 @@ def read_sog_folder(path: Path, data: Bytes, options: FileOptions, report: Repor
     Raises:
         GaussianVAEError: broken content, or files missing beside it.
     """
-    if path.name.lower().endswith(_INDEX):
+    if path.name.lower().endswith(INDEX):
         raise GaussianVAEError(f"{path}: is the index of several splats; name the folder of one of them")
-
     if len(data) > META_BYTES:
         raise GaussianVAEError(f"{path}: has {len(data)} bytes; the {META} of a SOG has some 20 kB")
     return _decode(path, data[:], partial(read_beside, path))
@@ -175,7 +177,7 @@ class _Sog:
         return codebook.astype(np.float32)[labels]
 
     def _lerp(self, part: str, unit: NDArray[Any], channels: int) -> NDArray[np.float64]:
-        """Version 1: between the bounds of each channel."""
+        """Values (N, C) between the bounds of their channels: of means, in version 1 of all else, too."""
         low, high = (self._numbers(part, key, channels, 4)[:channels] for key in ("mins", "maxs"))
         return low + unit * (high - low)
 

@@ -45,8 +45,8 @@ def write_sog(path: Path, splats: Splats, inputs: Iterable[Path | str], options:
     Positions have 16 bits an axis of their logarithm; rotations 8 bits a component (off by less than 1 degree); log
     scales and base colors 256 values each that all axes and channels share; opacities 8 bits. Harmonics come from a
     palette, always of as many vectors as a label can tell apart (65536), so that as many Gaussians keep their own. For
-    20000 of degree 3 that costs 5 % more bytes than the 16384 that splat-transform takes, and leaves an error of 1.2 %
-    instead of 1.6 % of the harmonics' RMS (the rest is the codebook's); of 100000 it is 5 %, of a million 41 % (random
+    20000 of degree 3 that costs 11 % more bytes than the 16384 that splat-transform takes, and leaves an error of 1.1 %
+    instead of 1.5 % of the harmonics' RMS (the rest is the codebook's); of 100000 it is 5 %, of a million 41 % (random
     harmonics; trained ones repeat themselves more).
 
     Raises:

@@ -13,6 +13,8 @@ from gaussianvae.errors import GaussianVAEError
 
 LARGEST_SIDE = 16383
 """Of a WebP image, in pixels."""
+EFFORT, METHOD = 50, 2
+"""Of the encoder: 0.1 % above the smallest files of a real SOG in a fifth of the time; method 0 is 12 % above."""
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:
@@ -59,7 +61,8 @@ def decode_webp(what: str, data: bytes, least: int, most: int) -> NDArray[np.uin
                 raise GaussianVAEError(f"{what}: is damaged; it states two sizes, {size} and {image.size}")
             return np.asarray(image.convert("RGBA"))
     except (OSError, ValueError, EOFError, SyntaxError, UnidentifiedImageError) as error:
-        raise GaussianVAEError(f"{what}: is a damaged WebP image ({str(error).splitlines()[0][:80]})") from error
+        why = " ".join(str(error).split())[:80]
+        raise GaussianVAEError(f"{what}: is a damaged WebP image ({why})") from error
 
 
 def encode_webp(pixels: NDArray[np.uint8]) -> bytes:
@@ -67,6 +70,3 @@ def encode_webp(pixels: NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "WEBP", lossless=True, exact=True, quality=EFFORT, method=METHOD)
     return file.getvalue()
-
-
-EFFORT, METHOD = 50, 2
