@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from io import BufferedReader
 from pathlib import Path
 
@@ -130,18 +130,14 @@ def write_parts(
     """Write a splat of `count` Gaussians that comes in parts (see `write_splats`); PLY needs one part in memory."""
     path = Path(path)
     known = check_format(path)
-    lost: list[str] = []
-
-    def noted() -> Iterator[Splats]:
-        for part in parts:
-            lost.extend(phrase for phrase in (known.losses(part) if known.losses else []) if phrase not in lost)
-            yield part
-
     if known.write_parts is not None:
-        known.write_parts(path, count, noted(), inputs, options)
-    elif known.write is not None:
-        together = list(noted())
-        known.write(path, together[0] if len(together) == 1 else concatenate(together), inputs, options)
+        known.write_parts(path, count, parts, inputs, options)
+        return
+    assert known.write is not None
+    together = list(parts)
+    splats = together[0] if len(together) == 1 else concatenate(together)
+    known.write(path, splats, inputs, options)
+    lost = known.losses(splats) if known.losses else []
     if lost:
         report.message(f"{path.name}: {known.name} can't hold {', '.join(lost)}")
 

@@ -48,4 +48,4 @@ class Format:
     losses: Callable[[Splats], list[str]] | None = None
     """What of a splat a file can't hold, as phrases ("the spherical harmonics"); empty: nothing."""
     write_parts: PartsWriter | None = None
-    """Where a format can be written as its Gaussians come."""
+    """Where a format can be written as its Gaussians come; such a format loses nothing."""
