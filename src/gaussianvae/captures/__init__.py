@@ -9,12 +9,13 @@ from gaussianvae.captures.capture import Capture, SparsePoints, largest_distorti
 from gaussianvae.captures.colmap import is_colmap, read_colmap
 from gaussianvae.captures.llff import is_llff, read_llff
 from gaussianvae.captures.nerfstudio import is_nerfstudio, read_nerfstudio
-from gaussianvae.captures.views import Views, digest, load_depths, load_views
+from gaussianvae.captures.views import Images, Planes, Views, digest, gather, load_depths, load_views
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.progress import SILENT, Reporter
 
 __all__ = [
-    "Capture", "SparsePoints", "Views", "digest", "largest_distortion", "load_depths", "load_views", "read_capture",
+    "Capture", "Images", "Planes", "SparsePoints", "Views", "digest", "gather", "largest_distortion", "load_depths",
+    "load_views", "read_capture",
 ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +24,45 @@ from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.scene.cameras import Cameras, resize, scaled_size
 from gaussianvae.scene.imaging import Operator, composite, reduce_image, round_to_8_bits
 
+Images = Float[Tensor, "V H W 3"] | tuple[Float[Tensor, "_ _ 3"], ...]
+"""One a view: a tensor where all have one size, else one tensor each."""
+Planes = Float[Tensor, "V H W"] | tuple[Float[Tensor, "_ _"], ...]
+"""The same without channels."""
+
 
 @dataclass(frozen=True)
 class Views:
-    """Photos of one size with their cameras."""
+    """Photos with their cameras."""
 
     cameras: Cameras
-    images: Float[Tensor, "V H W 3"]
+    images: Images
     """0-1, multiples of 1/255."""
-    alphas: Float[Tensor, "V H W"] | None
+    alphas: Planes | None
     """Coverage, where the photos have it."""
     background: Float[Tensor, "3"]
     """What lies under transparent photos, RGB 0-1."""
     points: SparsePoints | None = None
     """The capture's sparse cloud, where it has one: a place to begin."""
 
+    def select(self, views: Sequence[int]) -> Views:
+        """Some of the photos with their cameras, in the order given."""
+        images = gather([self.images[view] for view in views])
+        alphas = None if self.alphas is None else gather([self.alphas[view] for view in views])
+        return replace(self, cameras=self.cameras.select(views), images=images, alphas=alphas)
+
+
+def gather(images: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
+    """Images (or planes) of all views: stacked where they have one size."""
+    return torch.stack(list(images)) if len({image.shape for image in images}) == 1 else tuple(images)
+
 
 def digest(views: Views) -> str:
     """A key of the photos' content: pixels, coverage, background, cameras and sparse cloud."""
     sha = hashlib.sha256(repr(views.cameras.sizes).encode())
     for part in (views.images, views.alphas, views.background, views.cameras.viewmats, views.cameras.Ks):
-        sha.update(b"none" if part is None else part.contiguous().numpy().tobytes())
+        # photos of one size or of several: the bytes of one after the other
+        for piece in part if isinstance(part, tuple) else (part,):
+            sha.update(b"none" if piece is None else piece.contiguous().numpy().tobytes())
     if views.points is not None:
         for part in (views.points.means, views.points.colors, views.points.errors, views.points.track_lengths):
             sha.update(part.contiguous().numpy().tobytes())
@@ -70,15 +88,12 @@ def load_views(
         report: receives progress.
 
     Raises:
-        GaussianVAEError: a factor below 1, an undecodable photo, photos of different sizes.
+        GaussianVAEError: a factor below 1, no views, an undecodable photo.
     """
     _check_factor(factor)
     if not len(views):
         raise GaussianVAEError(f"{capture.folder}: no views were asked for; at least one is needed")
     cameras = resize(capture.cameras.select(views), factor)
-    if len(set(cameras.sizes)) > 1:
-        few = ", ".join(f"{w}x{h}" for w, h in sorted(set(cameras.sizes))[:3])
-        raise GaussianVAEError(f"{capture.folder}: photos have different sizes ({few}); they must be alike")
     color = torch.tensor(background)
     images, alphas = [], []
     with report.bar("photos", len(views)) as bar:
@@ -98,10 +113,10 @@ def load_views(
                 alphas.append(small[..., 3].clamp(0, 1))
             images.append(round_to_8_bits(small[..., :3]))
             bar.advance()
-    return Views(cameras, torch.stack(images), torch.stack(alphas) if alphas else None, color, capture.points)
+    return Views(cameras, gather(images), gather(alphas) if alphas else None, color, capture.points)
 
 
-def load_depths(capture: Capture, views: Sequence[int], factor: float) -> Float[Tensor, "V H W"] | None:
+def load_depths(capture: Capture, views: Sequence[int], factor: float) -> Planes | None:
     """True depths along the optical axis, infinite where nothing is; None unless every view has one.
 
     A reduced pixel takes the depth at the native pixel nearest to its center: depths of edges must not be averaged.
@@ -121,7 +136,7 @@ def load_depths(capture: Capture, views: Sequence[int], factor: float) -> Float[
         rows = ((np.arange(height) + 0.5) * (native[1] / height)).astype(int)
         columns = ((np.arange(width) + 0.5) * (native[0] / width)).astype(int)
         depths.append(torch.from_numpy(full[np.ix_(rows, columns)].astype(np.float32)))
-    return torch.stack(depths) if depths else None
+    return gather(depths) if depths else None
 
 
 def _read_depth(path: Path, size: tuple[int, int]) -> NDArray[Any]:

@@ -10,11 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
 from gaussianvae import __version__, fitting
 from gaussianvae.antialias import CLASSIC_VIEW, PIXEL_FILTER, training_filter
-from gaussianvae.captures import Capture, Views, digest, load_views
+from gaussianvae.captures import Capture, Views, digest, gather, load_views
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.evaluate.protocol import Protocol
 from gaussianvae.evaluate.rows import Method
@@ -143,8 +141,9 @@ def bicubic_images(case: Case, report: Reporter) -> Method:
     alphas = coarse.alphas
     if alphas is not None:
         planes = [enlarge_bicubic(a[None, ..., None], cameras.sizes[v])[0, ..., 0] for v, a in enumerate(alphas)]
-        alphas = torch.stack(planes)
-    views = Views(cameras, round_to_8_bits(torch.stack(images)), alphas, coarse.background, coarse.points)
+        alphas = gather(planes)
+    photos = gather([round_to_8_bits(image) for image in images])
+    views = Views(cameras, photos, alphas, coarse.background, coarse.points)
     factor = case.protocol.judged_factor
     return cached_fit("bicubic_images", views, _mip_config(case), PIXEL_FILTER, factor, case.cache, report)
 

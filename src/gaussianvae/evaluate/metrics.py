@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from gaussianvae.captures import Planes
 from gaussianvae.rasterize.losses import l1_ssim
 from gaussianvae.scene.cameras import Cameras
 from gaussianvae.scene.imaging import psnr, reduce_image
@@ -65,7 +66,7 @@ def visible_points(
     return (torch.stack([x, y, z], 1) - viewmat[:3, 3]) @ viewmat[:3, :3], hit
 
 
-def truth_diagonal(cameras: Cameras, depths: Float[Tensor, "V H W"]) -> float:
+def truth_diagonal(cameras: Cameras, depths: Planes) -> float:
     """Diagonal of the axis-aligned box around everything that the true depth maps show, world units (0 if nothing)."""
     low, high = torch.full((3,), math.inf), torch.full((3,), -math.inf)
     for view in range(len(cameras)):

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from gaussianvae.captures import Capture, Views, load_depths, load_views
+from gaussianvae.captures import Capture, Planes, Views, load_depths, load_views
 from gaussianvae.evaluate.metrics import depth_error, lr_consistency, psnr, ssim, truth_diagonal
 from gaussianvae.evaluate.protocol import Protocol
 from gaussianvae.progress import SILENT, Bar, Reporter
@@ -92,7 +90,7 @@ class Truth:
 
     fine: Views
     coarse: Views
-    depths: Float[Tensor, "V H W"] | None
+    depths: Planes | None
     diagonal: float
     """World units; 0 without depth."""
 

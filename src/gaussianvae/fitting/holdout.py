@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -92,9 +92,7 @@ def unseen_by(known: Cameras | None, views: Cameras) -> list[int] | None:
 
 def select_views(views: Views, chosen: Sequence[int]) -> Views:
     """Some of the photos with their cameras, in the order given."""
-    rows = list(chosen)
-    alphas = None if views.alphas is None else views.alphas[rows]
-    return replace(views, cameras=views.cameras.select(rows), images=views.images[rows], alphas=alphas)
+    return views.select(chosen)
 
 
 def show(

@@ -135,9 +135,9 @@ def refine(
         begin = time.monotonic()
         look(run, judging, None, scale, config)
         a_render = (time.monotonic() - begin) / len(judges)
-    width, height = resize(views.cameras, 1 / scale).sizes[0]
+    pixels = max(width * height for width, height in resize(views.cameras, 1 / scale).sizes)
     rows = max_rows(splats, config)
-    cost = estimate(a_render, config.steps - run.step, len(run.parameters), rows, width * height)
+    cost = estimate(a_render, config.steps - run.step, len(run.parameters), rows, pixels)
     if config.minutes is not None:
         cost = replace(cost, seconds=min(cost.seconds, 60 * config.minutes - run.seconds))
     report.message(f"{config.steps} steps at most, up to {rows} Gaussians: {cost}")

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gaussianvae.captures import Views
+from gaussianvae.captures import Views, gather
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.fitting.parameters import Parameters, filter_variance
 from gaussianvae.growth.lineage import Recorder
@@ -61,8 +61,8 @@ def coarser(views: Views, factor: float) -> Views:
     if factor == 1:
         return views
     cameras = resize(views.cameras, factor)
-    images = torch.stack([reduce_image(image, cameras.sizes[v]) for v, image in enumerate(views.images)])
-    return Views(cameras=cameras, images=round_to_8_bits(images), alphas=None, background=views.background)
+    images = [round_to_8_bits(reduce_image(image, cameras.sizes[v])) for v, image in enumerate(views.images)]
+    return Views(cameras=cameras, images=gather(images), alphas=None, background=views.background)
 
 
 def view_of_step(step: int, count: int, seed: int) -> int:

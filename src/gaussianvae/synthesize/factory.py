@@ -177,7 +177,7 @@ def make_shard(folder: Path, plan: Draft, config: FactoryConfig) -> dict[str, ob
             parents=parents,
             cameras=low.cameras,
             fine_cameras=fine.cameras,
-            images=(fine.images * 255).round().to(torch.uint8),
+            images=(torch.stack(list(fine.images)) * 255).round().to(torch.uint8),
             seen=[view < config.views for view in range(len(fine.cameras))],
             scale=fine.cameras.sizes[0][0] / low.cameras.sizes[0][0],
             background=low.background,
