@@ -111,7 +111,7 @@ def write_splats(
         splats: what.
         inputs: files that were read for it.
         options: which of the ways that a format leaves open.
-        report: receives a message about what the format can't hold.
+        report: receives progress, and a message about what the format can't hold.
 
     Raises:
         GaussianVAEError: a format that can't be written, or a place that can't.
@@ -131,12 +131,12 @@ def write_parts(
     path = Path(path)
     known = check_format(path)
     if known.write_parts is not None:
-        known.write_parts(path, count, parts, inputs, options)
+        known.write_parts(path, count, parts, inputs, options, report)
         return
     assert known.write is not None
     together = list(parts)
     splats = together[0] if len(together) == 1 else concatenate(together)
-    known.write(path, splats, inputs, options)
+    known.write(path, splats, inputs, options, report)
     lost = known.losses(splats) if known.losses else []
     if lost:
         report.message(f"{path.name}: {known.name} can't hold {', '.join(lost)}")

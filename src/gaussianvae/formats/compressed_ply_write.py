@@ -20,6 +20,7 @@ from gaussianvae.formats.losses import lost_values
 from gaussianvae.formats.morton import morton_order
 from gaussianvae.formats.ply_header import Element, header_of
 from gaussianvae.formats.registry import FileOptions
+from gaussianvae.progress import Reporter
 from gaussianvae.scene.harmonics import C0
 from gaussianvae.scene.splats import Splats
 
@@ -27,7 +28,9 @@ LARGEST_LOG_SCALE = 20.0
 LARGEST_SH = 4.0
 
 
-def write_compressed(path: Path, splats: Splats, inputs: Iterable[Path | str], options: FileOptions) -> None:
+def write_compressed(
+    path: Path, splats: Splats, inputs: Iterable[Path | str], options: FileOptions, report: Reporter
+) -> None:
     """Write a splat atomically as compressed PLY (a `Writer`). Rows are put into Z-order.
 
     Positions and log scales have 11, 10 and 11 bits between the bounds of their 256 neighbors; rotations 10 bits a

@@ -156,17 +156,22 @@ def _fuse_filter(splats: Splats) -> Splats:
     )
 
 
-def write_ply(path: Path, splats: Splats, inputs: Iterable[Path | str], options: FileOptions) -> None:
+def write_ply(path: Path, splats: Splats, inputs: Iterable[Path | str], options: FileOptions, report: Reporter) -> None:
     """Write a splat atomically; rows that were not changed since they were read are written bit for bit (a `Writer`).
 
     Raises:
         GaussianVAEError: values that are no finite numbers, or a place that can't be written.
     """
-    write_ply_parts(path, len(splats), [splats], inputs, options)
+    write_ply_parts(path, len(splats), [splats], inputs, options, report)
 
 
 def write_ply_parts(
-    path: Path, count: int, parts: Iterable[Splats], inputs: Iterable[Path | str], options: FileOptions
+    path: Path,
+    count: int,
+    parts: Iterable[Splats],
+    inputs: Iterable[Path | str],
+    options: FileOptions,
+    report: Reporter,
 ) -> None:
     """The same for a splat of `count` Gaussians that comes in parts of one kind (a `PartsWriter`)."""
     written, layout = 0, None

@@ -8,6 +8,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gaussianvae.progress import SILENT, Reporter
+
 GROUPS = 4096
 """Of equal counts of values, in which the density is taken to be constant."""
 LEVELING = 0.75
@@ -64,8 +66,10 @@ def nearest_entries(values: NDArray[np.float32], codebook: NDArray[np.float32]) 
     return np.searchsorted((codebook[1:] + codebook[:-1]) / 2, values).astype(np.uint8)
 
 
-def make_palette(vectors: Float[Tensor, "N D"], size: int) -> tuple[Float[Tensor, "P D"], Int[Tensor, " N"]]:
-    """At most `size` vectors that stand for all, and which of them stands for each; deterministic.
+def make_palette(
+    vectors: Float[Tensor, "N D"], size: int, report: Reporter = SILENT
+) -> tuple[Float[Tensor, "P D"], Int[Tensor, " N"]]:
+    """At most `size` vectors that stand for all, and which of them stands for each; deterministic, with progress.
 
     Where there are no more distinct vectors than `size`, they are the palette. Else k-means on two levels, since one
     level of tens of thousands of centers takes hours on a CPU: k-means on a sample parts the vectors into a few
@@ -83,12 +87,14 @@ def make_palette(vectors: Float[Tensor, "N D"], size: int) -> tuple[Float[Tensor
     parts: list[Tensor] = []
     used = 0
     groups = torch.argsort(cells, stable=True).split(held.tolist())
-    for rows, share in zip(groups, _shares(errors, held, size).tolist(), strict=True):
-        if len(rows):
-            centers, own = _kmeans(vectors[rows], share, generator)
-            labels[rows] = own + used
-            parts.append(centers)
-            used += len(centers)
+    with report.bar("palette", len(groups)) as bar:
+        for rows, share in zip(groups, _shares(errors, held, size).tolist(), strict=True):
+            if len(rows):
+                centers, own = _kmeans(vectors[rows], share, generator)
+                labels[rows] = own + used
+                parts.append(centers)
+                used += len(centers)
+            bar.advance()
     return torch.cat(parts), labels
 
 

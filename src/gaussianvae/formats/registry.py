@@ -28,9 +28,9 @@ class FileOptions:
 
 Reader = Callable[[Path, Bytes, FileOptions, Reporter], Splats]
 """Decodes the contents of a file; the path is for messages and for files beside it."""
-Writer = Callable[[Path, Splats, Iterable[Path | str], FileOptions], None]
+Writer = Callable[[Path, Splats, Iterable[Path | str], FileOptions, Reporter], None]
 """Writes a splat atomically to a path that is none of the given inputs."""
-PartsWriter = Callable[[Path, int, Iterable[Splats], Iterable[Path | str], FileOptions], None]
+PartsWriter = Callable[[Path, int, Iterable[Splats], Iterable[Path | str], FileOptions, Reporter], None]
 """The same for a number of Gaussians that come in parts, so that the whole need never be in memory."""
 
 

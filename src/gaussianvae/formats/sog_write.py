@@ -26,6 +26,7 @@ from gaussianvae.formats.morton import morton_order
 from gaussianvae.formats.quantize import make_codebook, make_palette, nearest_entries
 from gaussianvae.formats.registry import FileOptions
 from gaussianvae.formats.webp import LARGEST_SIDE, encode_webp
+from gaussianvae.progress import Reporter
 from gaussianvae.scene.splats import Splats
 
 META = "meta.json"
@@ -39,7 +40,7 @@ SMALLEST_LOG_SCALE = -30.0
 """Stands for the logarithm of 0."""
 
 
-def write_sog(path: Path, splats: Splats, inputs: Iterable[Path | str], options: FileOptions) -> None:
+def write_sog(path: Path, splats: Splats, inputs: Iterable[Path | str], options: FileOptions, report: Reporter) -> None:
     """Write a splat atomically as a `.sog` bundle (a `Writer`). Rows are put into Z-order.
 
     Positions have 16 bits an axis of their logarithm; rotations 8 bits a component (off by less than 1 degree); log
@@ -94,7 +95,7 @@ def write_sog(path: Path, splats: Splats, inputs: Iterable[Path | str], options:
     labels = nearest_entries(colors, codebook)
     add("sh0", ["sh0.webp"], np.concatenate([labels, opacities], 1), codebook=codebook.tolist())
     if splats.sh_degree:
-        palette, rows = make_palette(splats.shN.detach().cpu().float().flatten(1), PALETTE)
+        palette, rows = make_palette(splats.shN.detach().cpu().float().flatten(1), PALETTE, report)
         palette, rows = _by_appearance(palette, rows)
         entries = palette.numpy().reshape(len(palette), -1, 3)
         codebook = make_codebook(entries)

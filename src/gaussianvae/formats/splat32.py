@@ -59,7 +59,9 @@ def read_splat(path: Path, data: Bytes, options: FileOptions, report: Reporter) 
     )
 
 
-def write_splat(path: Path, splats: Splats, inputs: Iterable[Path | str], options: FileOptions) -> None:
+def write_splat(
+    path: Path, splats: Splats, inputs: Iterable[Path | str], options: FileOptions, report: Reporter
+) -> None:
     """Write a splat atomically, its rows sorted by volume times opacity (a `Writer`).
 
     Raises:

@@ -57,7 +57,7 @@ def read_spz(path: Path, data: Bytes, options: FileOptions, report: Reporter) ->
     return turned(splats) if options.spz_frame == "rub" else splats
 
 
-def write_spz(path: Path, splats: Splats, inputs: Iterable[Path | str], options: FileOptions) -> None:
+def write_spz(path: Path, splats: Splats, inputs: Iterable[Path | str], options: FileOptions, report: Reporter) -> None:
     """Write a splat atomically (a `Writer`).
 
     Raises:
