@@ -38,6 +38,7 @@ from gaussianvae.rasterize.cpu.layout import (
     ZERO,
     inline,
     kernel,
+    scratch,
     lane_x,
     lane_y,
 )
@@ -93,7 +94,7 @@ def raster_backward(
     moments,
 ):
     """moments[16 * record + field] += sums over this part's tiles (fields G_... of layout.py)."""
-    state = np.empty(9 * PLANE, np.float32)  # T and the five planes of begin_tile, then scratch
+    state = scratch(9 * PLANE)  # T and the five planes of begin_tile, then scratch
     threshold = splat(-LOG2_255)
     last_pair = pairs.size - 1
     for ty in range(tiles_y):

@@ -38,6 +38,15 @@ Floats = NDArray[np.float32]
 SLAB = 20000
 """Gaussians binned and blended at a time: what lies behind opaque tiles is never shaded (16k to 32k are all good)."""
 
+def empty(size: int, dtype: type = np.float32) -> NDArray[Any]:
+    """np.empty that begins a cache line: numpy's large arrays begin 16 bytes past one, so that every vector of 64 bytes
+    and every record would straddle two."""
+    itemsize = np.dtype(dtype).itemsize
+    raw = np.empty(size * itemsize + 64, np.uint8)
+    start = -raw.__array_interface__["data"][0] & 63
+    return raw[start : start + size * itemsize].view(dtype)
+
+
 _pools: dict[int, ThreadPoolExecutor] = {}
 os.register_at_fork(after_in_child=_pools.clear)  # threads don't survive a fork
 
@@ -70,7 +79,7 @@ class Workspace:
         """A flat array of at least `size`; the first `keep` values survive growth."""
         array = self.arrays.get(name)
         if array is None or array.size < size:
-            grown: NDArray[Any] = np.empty(int(size * 1.25) + LANES, dtype)
+            grown = empty(int(size * 1.25) + LANES, dtype)
             if keep and array is not None:
                 grown[:keep] = array[:keep]
             self.arrays[name] = array = grown
@@ -159,7 +168,7 @@ class Frame:
             self.workspace = _free.pop() if _free else Workspace()
         (width, height), (tiles_x, tiles_y) = self.size, self.tiles
         n, parts, get, tiles = self.parameters[3].size, self.threads, self.workspace.get, tiles_x * tiles_y
-        self.image = np.empty(5 * width * height, np.float32) if image is None else image
+        self.image = empty(5 * width * height) if image is None else image
         geometry = get("geometry", 16 * n)
         options = self.camera, width, height, self.eps2d, self.compensated, geometry
         run(parts, lambda p: project(p, parts, *self.parameters[:4], *options))
@@ -229,7 +238,7 @@ class Frame:
             zeros[:] = 0.0
             v_alpha, v_depth = zeros if v_alpha is None else v_alpha, zeros if v_depth is None else v_depth
         # fresh memory, as the caller keeps it
-        gradients = [np.empty_like(p) for p in self.parameters] + [np.empty(4 * n, np.float32)]
+        gradients = [empty(p.size) for p in self.parameters] + [empty(4 * n)]
         records, slots, pairs = self.workspace["records"], self.workspace["slots"][:n], self.pairs
         moments = get("moments", parts * (16 * active + 16))[: parts * (16 * active + 16)].reshape(parts, -1)
         options = self.camera, self.eps2d, self.compensated, records, slots, moments

@@ -46,3 +46,11 @@ def kernel(function):
 
 
 inline = njit(forceinline=True, **_OPTIONS)
+
+
+@inline
+def scratch(size):
+    """float32 zeros that begin a cache line: a vector that straddles two costs double, and np.empty may give either."""
+    raw = np.zeros(size + LANES, np.float32)
+    start = (-np.intp(raw.ctypes.data) & 63) >> 2
+    return raw[start : start + size]

@@ -35,6 +35,7 @@ from gaussianvae.rasterize.cpu.layout import (
     TILE_W,
     ZERO,
     kernel,
+    scratch,
     lane_x,
     lane_y,
 )
@@ -51,7 +52,7 @@ STRIDE = 32
 @kernel
 def raster_sensitivity(part, parts, rec, pairs, starts, stops, tiles_x, tiles_y, width, height, image, moments):
     """moments[32 * record + k] += sums over this part's tiles: k = 0-11 and 16-18 the moments, 19 the score."""
-    state = np.empty(4 * PLANE, np.float32)  # T, rest of red, green, blue
+    state = scratch(4 * PLANE)  # T, rest of red, green, blue
     threshold = splat(-LOG2_255)
     last_pair = pairs.size - 1
     for ty in range(tiles_y):
