@@ -38,9 +38,9 @@ from gaussianvae.rasterize.cpu.layout import (
     ZERO,
     inline,
     kernel,
-    scratch,
     lane_x,
     lane_y,
+    scratch,
 )
 from gaussianvae.rasterize.cpu.simd import exp2, fma, negabs, reciprocal, select, splat, sums12, vabs, vmax, vmin
 from gaussianvae.rasterize.cpu.simd_memory import load, prefetch, store

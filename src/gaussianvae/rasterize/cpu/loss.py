@@ -166,7 +166,7 @@ def l1_ssim_gradient(
         image, target: (H, W, 3), float32, in any memory layout; planes or pixels without gaps aren't copied first.
     """
     height, width = image.shape[:2]
-    parts = threads or default_threads(0, (width, height))
+    parts = threads or default_threads(width * height // 20, (width, height))
     buffers = _free.pop((height, width), None) or Buffers(height, width)
     stride, rows = buffers.stride, 3 * height
     for source, out in ((image, buffers.image), (target, buffers.target)):

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from gaussianvae.rasterize.cpu.layout import (
     DEPTH,
     FAR,

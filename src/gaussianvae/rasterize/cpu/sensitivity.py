@@ -35,9 +35,9 @@ from gaussianvae.rasterize.cpu.layout import (
     TILE_W,
     ZERO,
     kernel,
-    scratch,
     lane_x,
     lane_y,
+    scratch,
 )
 from gaussianvae.rasterize.cpu.simd import exp2, fma, negabs, reciprocal, select, splat, sums12, vmin
 from gaussianvae.rasterize.cpu.simd_memory import load, prefetch, store
