@@ -65,8 +65,8 @@ def split_tiles(weights, bounds):
     Neighbors share most of their Gaussians, so whole regions keep each processor's cache at a part of the records."""
     parts = bounds.size - 1
     total = np.int64(0)
-    for tile in range(weights.size):
-        total += weights[tile]
+    for k in range(weights.size):
+        total += weights[k]
     before = np.int64(0)
     tile = np.int64(0)
     bounds[0] = 0
