@@ -37,8 +37,8 @@ def choose(scores: Float[Tensor, " N"], count: int, tau: float = math.inf, seed:
     if not math.isinf(tau):
         generator = torch.Generator().manual_seed(seed)
         uniform = torch.rand(len(keys), generator=generator, dtype=torch.float64).clamp(1e-12, 1 - 1e-12)
-        keys = tau * keys.clamp_min(1e-30).log() - (-uniform.log()).log()
-    mask = torch.zeros(len(keys), dtype=torch.bool)
+        keys = tau * keys.clamp_min(1e-30).log() - (-uniform.to(keys.device).log()).log()
+    mask = torch.zeros(len(keys), dtype=torch.bool, device=keys.device)
     # a stable sort, so that ties don't depend on the library's mood
     mask[torch.sort(keys.nan_to_num(-math.inf), descending=True, stable=True).indices[:count]] = True
     return mask

@@ -55,8 +55,8 @@ def curvature(splats: Splats, cameras: Cameras, views: int = DEFAULT_VIEWS, repo
         views: how many of them to use.
         report: receives progress.
     """
-    speedy = torch.zeros(len(splats))
-    block = torch.zeros(len(splats), 6, 6)
+    speedy = splats.means.new_zeros(len(splats))
+    block = splats.means.new_zeros(len(splats), 6, 6)
     used = spread_views(len(cameras), views)
     with report.bar("sensitivity", len(used)) as bar:
         for view in used:
@@ -66,7 +66,7 @@ def curvature(splats: Splats, cameras: Cameras, views: int = DEFAULT_VIEWS, repo
             bar.advance()
     for start in range(0, len(splats), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
-        turn = torch.eye(6).repeat(len(block[rows]), 1, 1)
+        turn = torch.eye(6).to(block).repeat(len(block[rows]), 1, 1)
         turn[:, :3, :3] = quats_to_rotmats(splats.quats[rows]) * splats.scales[rows, None, :]
         block[rows] = turn.transpose(1, 2) @ block[rows] @ turn
     return Curvature(speedy, block)
@@ -85,7 +85,7 @@ def self_gradient(
     wide = baked(splats, cameras, phi)
     axes = quats_to_rotmats(wide.quats)
     fine = resize(cameras, 1 / min(scale, GRADIENT_SCALE))
-    total = torch.zeros(len(splats))
+    total = splats.means.new_zeros(len(splats))
     used = spread_views(len(cameras), views)
     with report.bar("self-consistency", len(used)) as bar:
         for view in used:
@@ -105,7 +105,7 @@ def self_gradient(
 
 def block_determinant(block: Float[Tensor, "N 6 6"]) -> Float[Tensor, " N"]:
     """Geometric mean of the eigenvalues of each block: det^(1/6); an eigenvalue counts as 1e-12 at least."""
-    eye = torch.eye(6, dtype=torch.float64)
+    eye = torch.eye(6, dtype=torch.float64, device=block.device)
     values = torch.linalg.eigvalsh(block.double() + 1e-12 * eye).clamp_min(1e-12)
     return values.log().mean(1).exp().to(block.dtype)
 
@@ -135,7 +135,7 @@ def score(
         GaussianVAEError: no score of that name.
     """
     if name == "random":
-        return torch.rand(len(splats), generator=torch.Generator().manual_seed(seed))
+        return torch.rand(len(splats), generator=torch.Generator().manual_seed(seed)).to(splats.means)
     if name == "size":
         top = (splats.scales / phi[:, None]).topk(2, dim=1).values
         return top.prod(1)

@@ -1,6 +1,7 @@
-"""Gaussian splatting, forward and backward: one semantics (gsplat's), two back ends.
+"""Gaussian splatting, forward and backward: one semantics (gsplat's), three back ends.
 
-`reference` is plain torch for any dtype and device, and the definition; `cpu` are numba kernels for float32 on the CPU.
+`reference` is plain torch for any dtype and device, and the definition; `cpu` are numba kernels for float32 on the CPU;
+`cuda` is gsplat itself, for float32 on an NVIDIA GPU (the differences that remain are listed in cuda.py).
 
     Sigma2' = Sigma2 + eps2d I                         pixel filter; mode "mip" scales o by sqrt(|Sigma2| / |Sigma2'|)
     alpha   = min(0.999, o exp(-q / 2))                skipped under 1/255; q the squared Mahalanobis distance
@@ -17,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gaussianvae.errors import GaussianVAEError
+from gaussianvae.rasterize.cuda import has_gsplat, rasterize_cuda
 from gaussianvae.rasterize.types import Filter, Rendering
 from gaussianvae.scene.cameras import Cameras
 from gaussianvae.scene.harmonics import degree_of
@@ -24,25 +26,37 @@ from gaussianvae.scene.splats import Splats
 
 __all__ = ["Backend", "Filter", "Rendering", "choose_backend", "rasterize", "render"]
 
-Backend = Literal["auto", "reference", "cpu"]
+Backend = Literal["auto", "reference", "cpu", "cuda"]
 
 
-def choose_backend(backend: Backend, *tensors: Tensor) -> Literal["reference", "cpu"]:
-    """What `auto` means for these tensors: `cpu` where all are float32 on the CPU, else `reference`.
+def choose_backend(backend: Backend, *tensors: Tensor) -> Literal["reference", "cpu", "cuda"]:
+    """What `auto` means for these tensors.
+
+    `cpu` where all are float32 on the CPU, `cuda` where all are float32 on a CUDA device and gsplat is installed, else
+    `reference`. What has no kernels of its own for `cuda` (losses, sensitivities) runs in plain torch there.
 
     Raises:
-        GaussianVAEError: `cpu` was asked for tensors that it can't take, or the name is unknown.
+        GaussianVAEError: `cpu` or `cuda` was asked for tensors that it can't take, or `cuda` without gsplat; the name
+            is unknown.
     """
-    able = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
+    if backend not in ("auto", "reference", "cpu", "cuda"):
+        raise GaussianVAEError(f"unknown back end {backend!r}: use auto, reference, cpu or cuda")
+    if backend == "reference":
+        return backend
+    single = all(t.dtype == torch.float32 for t in tensors)
+    able = {kind: single and all(t.device.type == kind for t in tensors) for kind in ("cpu", "cuda")}
     if backend == "auto":
-        return "cpu" if able else "reference"
-    if backend not in ("reference", "cpu"):
-        raise GaussianVAEError(f"unknown back end {backend!r}: use auto, reference or cpu")
-    if backend == "cpu" and not able:
+        if able["cpu"]:
+            return "cpu"
+        return "cuda" if able["cuda"] and has_gsplat() else "reference"
+    if not able[backend]:
         seen = sorted({f"{str(t.dtype).removeprefix('torch.')} on {t.device}" for t in tensors})
+        place = "the CPU" if backend == "cpu" else "a CUDA device"
         raise GaussianVAEError(
-            f"back end cpu takes float32 on the CPU, got {', '.join(seen)}: use auto or convert first"
+            f"back end {backend} takes float32 on {place}, got {', '.join(seen)}: use auto or convert first"
         )
+    if backend == "cuda" and not has_gsplat():
+        raise GaussianVAEError("back end cuda needs the package gsplat; pip install 'gaussianvae[cuda]'")
     return backend
 
 
@@ -75,14 +89,14 @@ def rasterize(
         size: (width, height) in pixels; pixel centers lie at +0.5.
         filter: the pixel filter.
         background: RGB behind everything.
-        threads: of the back end `cpu`; torch's number when not given. Images don't depend on it, gradients in the
-            last bits.
+        threads: of the back end `cpu`; torch's number, or 1 for small frames, when not given. Images don't depend on
+            it, gradients in the last bits.
         means2d_grad: filled during backward with dL/dx, dL/dy and the sums over pixels of |dL/dx|, |dL/dy| of the
             projected centers, in pixels.
 
     Raises:
         ValueError: shapes that don't agree.
-        GaussianVAEError: see `choose_backend`; an image too large for `cpu`.
+        GaussianVAEError: see `choose_backend`; an image too large for `cpu`; a gsplat without compiled kernels.
     """
     n = len(means)
     shapes = (means, (n, 3)), (quats, (n, 4)), (scales, (n, 3)), (opacities, (n,)), (sh, (n, sh.shape[1], 3))
@@ -90,12 +104,18 @@ def rasterize(
         if tensor.shape != shape:
             raise ValueError(f"{n} Gaussians: got a tensor of shape {tuple(tensor.shape)}, expected {shape}")
     degree_of(sh.shape[1])
-    if choose_backend(backend, means, quats, scales, opacities, sh) == "cpu":
+    chosen = choose_backend(backend, means, quats, scales, opacities, sh)
+    if chosen == "cpu":
         from gaussianvae.rasterize.cpu.autograd import rasterize_cpu
 
         return rasterize_cpu(
             means, quats, scales, opacities, sh, viewmat, K, size,
             filter=filter, background=background, threads=threads, means2d_grad=means2d_grad,
+        )  # fmt: skip
+    if chosen == "cuda" and n:  # gsplat's kernels want at least one
+        return rasterize_cuda(
+            means, quats, scales, opacities, sh, viewmat, K, size,
+            filter=filter, background=background, means2d_grad=means2d_grad,
         )  # fmt: skip
     from gaussianvae.rasterize.reference import rasterize_reference
 

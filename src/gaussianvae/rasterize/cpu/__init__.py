@@ -1,7 +1,8 @@
 """The CPU back end: numba kernels with explicit SIMD, one module a stage.
 
     project             means, quats, scales, opacities -> one 64-byte record a Gaussian
-    binning             depth order; exact row spans of every ellipse; lists of records a tile
+    order               front to back
+    binning             exact row spans of every ellipse; lists of records a tile
     harmonics           colors of the Gaussians that touch a pixel
     blend               the image, tile by tile, front to back
     blend_backward      the same walk again: sums over pixels for every Gaussian

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from gaussianvae.rasterize.cpu.layout import (
-    DEPTH,
     HALF,
     INV_A,
     KAPPA,
@@ -29,47 +28,6 @@ from gaussianvae.rasterize.cpu.layout import (
 )
 from gaussianvae.rasterize.cpu.simd import splat, vmax, vmin, vsqrt
 from gaussianvae.rasterize.cpu.simd_memory import prefetch, store_int
-
-
-@kernel
-def depth_order(geom, n):
-    """Indices of visible records, nearest first (stable LSD radix sort, 3 x 11 bits)."""
-    key = np.empty(n, np.uint32)
-    order = np.empty(n, np.int32)
-    bits = geom.view(np.uint32)
-    histogram = np.zeros((3, 2048), np.int32)
-    m = 0
-    for i in range(n):
-        k = bits[16 * i + DEPTH]  # positive floats sort as unsigned integers
-        key[m] = k
-        order[m] = i
-        if geom[16 * i + RY] > ZERO:
-            m += 1
-            histogram[0, k & np.uint32(2047)] += 1
-            histogram[1, (k >> np.uint32(11)) & np.uint32(2047)] += 1
-            histogram[2, k >> np.uint32(22)] += 1
-    key2 = np.empty(m, np.uint32)
-    order2 = np.empty(m, np.int32)
-    for digit in range(3):
-        total = 0
-        constant = False
-        for k in range(2048):
-            count = histogram[digit, k]
-            constant |= count == m
-            histogram[digit, k] = total
-            total += count
-        if constant:
-            continue
-        shift = np.uint32(11 * digit)
-        for j in range(m):
-            k = (key[j] >> shift) & np.uint32(2047)
-            at = histogram[digit, k]
-            histogram[digit, k] = at + 1
-            key2[at] = key[j]
-            order2[at] = order[j]
-        key, key2 = key2, key
-        order, order2 = order2, order
-    return order[:m]
 
 
 @kernel

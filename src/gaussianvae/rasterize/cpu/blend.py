@@ -18,6 +18,7 @@ from gaussianvae.rasterize.cpu.layout import (
     LOG2OP,
     MX,
     MY,
+    PAIR,
     PLANE,
     QA,
     QT,
@@ -32,14 +33,13 @@ from gaussianvae.rasterize.cpu.layout import (
     lane_y,
 )
 from gaussianvae.rasterize.cpu.simd import exp2, fma, negabs, select, splat, vabs, vmax, vmin
-from gaussianvae.rasterize.cpu.simd_memory import load, prefetch, store
-from gaussianvae.rasterize.cpu.tiles import alive_rows, mine, reset_T, write_tile
+from gaussianvae.rasterize.cpu.simd_memory import fetch_add, load, prefetch, store
+from gaussianvae.rasterize.cpu.tiles import alive_rows, reset_T, write_tile
 
 
 @kernel
 def raster_forward(
     part,
-    parts,
     first,
     last,
     rec,
@@ -47,8 +47,10 @@ def raster_forward(
     starts,
     stops,
     alive,
+    bounds,
+    cursors,
+    work,
     tiles_x,
-    tiles_y,
     width,
     height,
     background,
@@ -57,18 +59,22 @@ def raster_forward(
 ):
     """Blend one slab. stops[tile] = end of the pairs used; alive[tile] = 0 once every pixel is opaque.
 
+    Tiles are taken one by one, first those of the part's own range in bounds, then what other parts have left;
+    cursors[8 part] is the next of a range. work[tile] grows by what the tile cost, in vectors.
     states holds T (negative once finished), rgb and depth sums per tile, kept between slabs.
     After the last slab image = planes red, green, blue, alpha, expected depth."""
     bg_red, bg_green, bg_blue = background[0], background[1], background[2]
     threshold = splat(-LOG2_255)
     last_pair = max(pairs.size - 1, 0)
-    for ty in range(tiles_y):
-        y0 = ty * TILE_H
-        for tx in range(tiles_x):
-            if not mine(tx, ty, part, parts):
-                continue
-            tile = ty * tiles_x + tx
-            x0 = tx * TILE_W
+    parts = bounds.size - 1
+    for turn in range(parts):
+        owner = (part + turn) % parts
+        while True:
+            tile = fetch_add(cursors, 8 * owner)
+            if tile >= bounds[owner + 1]:
+                break
+            ty = tile // tiles_x
+            y0, x0 = ty * TILE_H, (tile - ty * tiles_x) * TILE_W
             s0 = tile * (5 * PLANE)
             if first:
                 alive[tile] = 1
@@ -79,6 +85,7 @@ def raster_forward(
             pixel_x = lane_x() + (x0 + HALF)
             pixel_y = lane_y() + (y0 + HALF)
             lo, hi = 0, ROWS - 1
+            vectors = np.int64(0)
             for p in range(start, stop):
                 if (p & 15) == 0:
                     lo, hi = alive_rows(states, s0, lo, hi)
@@ -90,6 +97,7 @@ def raster_forward(
                 o = (pair & 0xFFFFFFFF) * 16
                 j0 = max((pair >> 32) & 0xFF, lo)
                 j1 = min(pair >> 40, hi)
+                vectors += max(j1 - j0 + 1, 0)
                 dx = pixel_x - rec[o + MX]
                 base = fma(dx * rec[o + QA], dx, splat(rec[o + LOG2OP]))
                 t = pixel_y + (np.float32(2 * j0) - rec[o + MY]) - dx * rec[o + SLOPE]
@@ -110,6 +118,7 @@ def raster_forward(
                     store(states, k + 4 * PLANE, fma(f, depth, load(states, k + 4 * PLANE)))
                     t = t + 2.0
             stops[tile] = stop
+            work[tile] += vectors + PAIR * (stop - start)
             if start < stop:
                 lo, hi = alive_rows(states, s0, lo, hi)
                 alive[tile] = lo <= hi

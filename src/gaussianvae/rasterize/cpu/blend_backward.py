@@ -40,10 +40,11 @@ from gaussianvae.rasterize.cpu.layout import (
     kernel,
     lane_x,
     lane_y,
+    scratch,
 )
 from gaussianvae.rasterize.cpu.simd import exp2, fma, negabs, reciprocal, select, splat, sums12, vabs, vmax, vmin
 from gaussianvae.rasterize.cpu.simd_memory import load, prefetch, store
-from gaussianvae.rasterize.cpu.tiles import alive_rows, mine, read_tile, reset_T
+from gaussianvae.rasterize.cpu.tiles import alive_rows, read_tile, reset_T
 
 
 @inline
@@ -76,14 +77,13 @@ def begin_tile(image, v_rgb, v_alpha_plane, v_depth_plane, width, height, x0, y0
 
 @kernel
 def raster_backward(
-    part,
-    parts,
+    begin,
+    end,
     rec,
     pairs,
     starts,
     stops,
     tiles_x,
-    tiles_y,
     width,
     height,
     image,
@@ -92,79 +92,75 @@ def raster_backward(
     v_depth,
     moments,
 ):
-    """moments[16 * record + field] += sums over this part's tiles (fields G_... of layout.py)."""
-    state = np.empty(9 * PLANE, np.float32)  # T and the five planes of begin_tile, then scratch
+    """moments[16 * record + field] += sums over the tiles begin..end (fields G_... of layout.py)."""
+    state = scratch(9 * PLANE)  # T and the five planes of begin_tile, then scratch
     threshold = splat(-LOG2_255)
     last_pair = pairs.size - 1
-    for ty in range(tiles_y):
-        y0 = ty * TILE_H
-        for tx in range(tiles_x):
-            if not mine(tx, ty, part, parts):
+    for tile in range(begin, end):
+        if starts[0, tile] == stops[0, tile]:
+            empty = True
+            for slab in range(1, starts.shape[0]):
+                empty &= starts[slab, tile] == stops[slab, tile]
+            if empty:
                 continue
-            tile = ty * tiles_x + tx
-            if starts[0, tile] == stops[0, tile]:
-                empty = True
-                for slab in range(1, starts.shape[0]):
-                    empty &= starts[slab, tile] == stops[slab, tile]
-                if empty:
+        ty = tile // tiles_x
+        y0, x0 = ty * TILE_H, (tile - ty * tiles_x) * TILE_W
+        begin_tile(image, v_rgb, v_alpha, v_depth, width, height, x0, y0, state)
+        reset_T(state, 0, x0, y0, width, height)
+        pixel_x = lane_x() + (x0 + HALF)
+        pixel_y = lane_y() + (y0 + HALF)
+        lo, hi = 0, ROWS - 1
+        for slab in range(starts.shape[0]):
+            for p in range(starts[slab, tile], stops[slab, tile]):
+                if (p & 15) == 0:
+                    lo, hi = alive_rows(state, 0, lo, hi)
+                pair = pairs[p]
+                ahead = (pairs[min(p + 8, last_pair)] & 0xFFFFFFFF) * 16
+                prefetch(rec, ahead)
+                prefetch(moments, ahead)
+                o = (pair & 0xFFFFFFFF) * 16
+                j0 = max((pair >> 32) & 0xFF, lo)
+                j1 = min(pair >> 40, hi)
+                if j0 > j1:
                     continue
-            x0 = tx * TILE_W
-            begin_tile(image, v_rgb, v_alpha, v_depth, width, height, x0, y0, state)
-            reset_T(state, 0, x0, y0, width, height)
-            pixel_x = lane_x() + (x0 + HALF)
-            pixel_y = lane_y() + (y0 + HALF)
-            lo, hi = 0, ROWS - 1
-            for slab in range(starts.shape[0]):
-                for p in range(starts[slab, tile], stops[slab, tile]):
-                    if (p & 15) == 0:
-                        lo, hi = alive_rows(state, 0, lo, hi)
-                    pair = pairs[p]
-                    ahead = (pairs[min(p + 8, last_pair)] & 0xFFFFFFFF) * 16
-                    prefetch(rec, ahead)
-                    prefetch(moments, ahead)
-                    o = (pair & 0xFFFFFFFF) * 16
-                    j0 = max((pair >> 32) & 0xFF, lo)
-                    j1 = min(pair >> 40, hi)
-                    if j0 > j1:
-                        continue
-                    dx = pixel_x - rec[o + MX]
-                    base = fma(dx * rec[o + QA], dx, splat(rec[o + LOG2OP]))
-                    t = pixel_y + (np.float32(2 * j0) - rec[o + MY]) - dx * rec[o + SLOPE]
-                    qt = splat(rec[o + QT])
-                    red, green, blue = splat(rec[o + RED]), splat(rec[o + GREEN]), splat(rec[o + BLUE])
-                    depth = splat(rec[o + DEPTH])
-                    gx = dx * rec[o + INV_A]  # dE/dmx = gx - gt t
-                    gt = rec[o + SLOPE] * rec[o + QT] * (-1.0 / HALF_LOG2E)
-                    s_w = s_wt = s_wtt = s_red = s_green = s_blue = s_depth = s_absx = s_absy = splat(0.0)
-                    for k in range(16 * j0, 16 * j1 + 16, 16):
-                        e = fma(t * qt, t, base)
-                        raw = exp2(e)
-                        alpha = select(e >= threshold, vmin(raw, splat(ALPHA_MAX)), splat(0.0))
-                        T = load(state, k)
-                        t_next = fma(-alpha, T, T)
-                        room = t_next >= T_MIN
-                        f = select(room, alpha * T, splat(0.0))
-                        store(state, k, select(room, t_next, negabs(T)))
-                        v_red, v_green = load(state, k + 2 * PLANE), load(state, k + 3 * PLANE)
-                        v_blue, v_sum = load(state, k + 4 * PLANE), load(state, k + 5 * PLANE)
-                        s_red = fma(f, v_red, s_red)
-                        s_green = fma(f, v_green, s_green)
-                        s_blue = fma(f, v_blue, s_blue)
-                        s_depth = fma(f, v_sum, s_depth)
-                        shade = fma(red, v_red, fma(green, v_green, fma(blue, v_blue, depth * v_sum)))
-                        rest = load(state, k + PLANE) - f * shade
-                        store(state, k + PLANE, rest)
-                        w = alpha * (T * shade - rest * reciprocal(1.0 - alpha))
-                        w = select(room & (raw < ALPHA_MAX), w, splat(0.0))
-                        wt = w * t
-                        s_w = s_w + w
-                        s_wt = s_wt + wt
-                        s_wtt = fma(wt, t, s_wtt)
-                        s_absx = s_absx + vabs(w * (gx - gt * t))
-                        s_absy = s_absy + vabs(wt)
-                        t = t + 2.0
-                    s_wx = s_w * dx
-                    total = sums12(
-                        (s_w, s_wx, s_wx * dx, s_wt, s_wt * dx, s_wtt, s_red, s_green, s_blue, s_depth, s_absx, s_absy)
-                    )
-                    store(moments, o, load(moments, o) + total)
+                dx = pixel_x - rec[o + MX]
+                base = fma(dx * rec[o + QA], dx, splat(rec[o + LOG2OP]))
+                t = pixel_y + (np.float32(2 * j0) - rec[o + MY]) - dx * rec[o + SLOPE]
+                qt = splat(rec[o + QT])
+                red, green, blue = splat(rec[o + RED]), splat(rec[o + GREEN]), splat(rec[o + BLUE])
+                depth = splat(rec[o + DEPTH])
+                gx = dx * rec[o + INV_A]  # dE/dmx = gx - gt t
+                gt = rec[o + SLOPE] * rec[o + QT] * (-1.0 / HALF_LOG2E)
+                s_w = s_wt = s_wtt = s_red = s_green = s_blue = s_depth = s_absx = s_absy = splat(0.0)
+                for k in range(16 * j0, 16 * j1 + 16, 16):
+                    e = fma(t * qt, t, base)
+                    raw = exp2(e)
+                    alpha = select(e >= threshold, vmin(raw, splat(ALPHA_MAX)), splat(0.0))
+                    T = load(state, k)
+                    t_next = fma(-alpha, T, T)
+                    room = t_next >= T_MIN
+                    f = select(room, alpha * T, splat(0.0))
+                    store(state, k, select(room, t_next, negabs(T)))
+                    v_red, v_green = load(state, k + 2 * PLANE), load(state, k + 3 * PLANE)
+                    v_blue, v_sum = load(state, k + 4 * PLANE), load(state, k + 5 * PLANE)
+                    s_red = fma(f, v_red, s_red)
+                    s_green = fma(f, v_green, s_green)
+                    s_blue = fma(f, v_blue, s_blue)
+                    s_depth = fma(f, v_sum, s_depth)
+                    shade = fma(red, v_red, fma(green, v_green, fma(blue, v_blue, depth * v_sum)))
+                    rest = load(state, k + PLANE) - f * shade
+                    store(state, k + PLANE, rest)
+                    w = alpha * (T * shade - rest * reciprocal(1.0 - alpha))
+                    w = select(room & (raw < ALPHA_MAX), w, splat(0.0))
+                    wt = w * t
+                    s_w = s_w + w
+                    s_wt = s_wt + wt
+                    s_wtt = fma(wt, t, s_wtt)
+                    s_absx = s_absx + vabs(w * (gx - gt * t))
+                    s_absy = s_absy + vabs(wt)
+                    t = t + 2.0
+                s_wx = s_w * dx
+                total = sums12(
+                    (s_w, s_wx, s_wx * dx, s_wt, s_wt * dx, s_wtt, s_red, s_green, s_blue, s_depth, s_absx, s_absy)
+                )
+                store(moments, o, load(moments, o) + total)

@@ -13,9 +13,11 @@ from gaussianvae.rasterize.cpu import (
     blend_backward,
     harmonics,
     loss,
+    order,
     project,
     project_backward,
     sensitivity,
+    tiles,
 )
 from gaussianvae.rasterize.cpu.autograd import rasterize_cpu
 from gaussianvae.rasterize.cpu.frame import Frame, camera_vector, flatten
@@ -23,10 +25,12 @@ from gaussianvae.rasterize.types import Filter
 
 KERNELS: tuple[Any, ...] = (
     project.project,
-    binning.depth_order,
+    order.sort_records,
+    order.merge_stretch,
     binning.alive_sums,
     binning.find_spans,
     binning.tile_offsets,
+    tiles.split_tiles,
     binning.fill_pairs,
     harmonics.shade,
     blend.raster_forward,

@@ -7,6 +7,7 @@ it again, front to back, with the decisions of the forward pass bit for bit:
     workspace["slots"]      int32 (n,): the record of a Gaussian, or -1 where it touches no pixel
     workspace["pairs"]      int64 (num_pairs,): record | first vector row << 32 | last vector row << 40
     starts, stops           int64 (slabs, tiles [+ 1]): tile t of slab s blended pairs[starts[s, t]:stops[s, t]]
+    work                    int64 (tiles,): what a walk over the pairs of a tile costs, in vectors
     image                   float32 (5 H W,): planes red, green, blue (background included), alpha, expected depth
 
 Gaussians are numbered as the caller gave them, padded to at least 16 invisible ones (see `flatten`).
@@ -24,19 +25,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gaussianvae.rasterize.cpu.binning import alive_sums, depth_order, fill_pairs, find_spans, tile_offsets
+from gaussianvae.rasterize.cpu.binning import alive_sums, fill_pairs, find_spans, tile_offsets
 from gaussianvae.rasterize.cpu.blend import raster_forward
 from gaussianvae.rasterize.cpu.blend_backward import raster_backward
 from gaussianvae.rasterize.cpu.harmonics import shade
 from gaussianvae.rasterize.cpu.layout import PLANE, TILE_H, TILE_W
+from gaussianvae.rasterize.cpu.order import merge_stretch, sort_records
 from gaussianvae.rasterize.cpu.project import project
 from gaussianvae.rasterize.cpu.project_backward import project_backward
 from gaussianvae.rasterize.cpu.simd import LANES
+from gaussianvae.rasterize.cpu.tiles import split_tiles
 
 Floats = NDArray[np.float32]
 
 SLAB = 20000
 """Gaussians binned and blended at a time: what lies behind opaque tiles is never shaded (16k to 32k are all good)."""
+TILE_COST = 30
+"""What every tile costs beside its pairs, in vectors."""
+
+
+def empty(size: int, dtype: type = np.float32) -> NDArray[Any]:
+    """np.empty that begins a cache line: numpy's large arrays begin 16 bytes past one, so that every vector of 64 bytes
+    and every record would straddle two."""
+    itemsize = np.dtype(dtype).itemsize
+    raw = np.empty(size * itemsize + 64, np.uint8)
+    start = -raw.__array_interface__["data"][0] & 63
+    return raw[start : start + size * itemsize].view(dtype)
+
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 os.register_at_fork(after_in_child=_pools.clear)  # threads don't survive a fork
@@ -53,8 +68,9 @@ def run(parts: int, task: Callable[[int], Any]) -> list[Any]:
 
 
 def default_threads(count: int, size: tuple[int, int]) -> int:
-    """torch's number of threads, or one where starting them costs more than they save."""
-    return torch.get_num_threads() if count >= 20_000 or size[0] * size[1] >= 256 * 256 else 1
+    """torch's number of threads, or one where starting them costs more than they save (about 0.1 ms for every of the
+    six or more times that a frame does it): measured, below 6000 Gaussians or as much work in pixels."""
+    return torch.get_num_threads() if count + size[0] * size[1] / 50 >= 6000 else 1
 
 
 class Workspace:
@@ -70,7 +86,7 @@ class Workspace:
         """A flat array of at least `size`; the first `keep` values survive growth."""
         array = self.arrays.get(name)
         if array is None or array.size < size:
-            grown: NDArray[Any] = np.empty(int(size * 1.25) + LANES, dtype)
+            grown = empty(int(size * 1.25) + LANES, dtype)
             if keep and array is not None:
                 grown[:keep] = array[:keep]
             self.arrays[name] = array = grown
@@ -159,49 +175,59 @@ class Frame:
             self.workspace = _free.pop() if _free else Workspace()
         (width, height), (tiles_x, tiles_y) = self.size, self.tiles
         n, parts, get, tiles = self.parameters[3].size, self.threads, self.workspace.get, tiles_x * tiles_y
-        self.image = np.empty(5 * width * height, np.float32) if image is None else image
+        self.image = empty(5 * width * height) if image is None else image
         geometry = get("geometry", 16 * n)
+        keys, order, slots = get("keys", 2 * n, np.uint32), get("order", 2 * n, np.int32), get("slots", n, np.int32)
         options = self.camera, width, height, self.eps2d, self.compensated, geometry
-        run(parts, lambda p: project(p, parts, *self.parameters[:4], *options))
-        order = depth_order(geometry, n)
-        get("records", 16 * order.size + 16)
-        get("slots", n, np.int32)[:n] = -1
+        chunks = (n + LANES - 1) // LANES
+        edges = np.array([min(chunks * part // parts * LANES, n) for part in range(parts + 1)])
+
+        def prepare(p: int) -> int:
+            lo, hi = edges[p], edges[p + 1]
+            project(p, parts, *self.parameters[:4], *options)
+            slots[lo:hi] = -1
+            return sort_records(geometry, lo, hi, n, keys, order)  # type: ignore[no-any-return]
+
+        heads, counts = edges[:-1], run(parts, prepare)
+        runs, visible = (keys, order, heads, heads + counts), sum(counts)
         get("states", tiles * 5 * PLANE)
         get("pairs", 1, np.int64)
         alive, sums = get("alive", tiles, np.uint8), get("sums", (tiles_x + 1) * (tiles_y + 1), np.int64)
         alive[:] = 1
         sums[:] = 0
-        slabs = max(1, round(order.size / SLAB))
+        slabs = max(1, round(visible / SLAB))
+        self.work = np.full(tiles, TILE_COST)
         self.starts, self.stops = np.zeros((slabs, tiles + 1), np.int64), np.zeros((slabs, tiles), np.int64)
         self.active = self.num_pairs = 0
         for slab in range(slabs):
-            lo, hi = order.size * slab // slabs, order.size * (slab + 1) // slabs
+            lo, hi = visible * slab // slabs, visible * (slab + 1) // slabs
             last = slab == slabs - 1
             if slab and alive_sums(alive, tiles_x, tiles_y, sums) == 0:
                 hi, last = lo, True  # everything is opaque: only the output is left to do
-            self._blend(order[lo:hi], slab, last)
+            self._blend(runs, lo, hi, slab, last)
             if last:
                 self.starts, self.stops = self.starts[: slab + 1], self.stops[: slab + 1]
                 break
         return self.image
 
-    def _blend(self, order: NDArray[np.int32], slab: int, last: bool) -> None:
-        """Bin, shade and blend some Gaussians, `order` from front to back."""
+    def _blend(self, runs: tuple[NDArray[Any], ...], lo: int, hi: int, slab: int, last: bool) -> None:
+        """Bin, shade and blend the Gaussians lo..hi of the depth order, which is sorted in `runs`, one a part."""
         assert self.workspace is not None
         (width, height), (tiles_x, tiles_y), n = self.size, self.tiles, self.parameters[3].size
-        parts, scratch, count, base = self.threads, self.workspace, order.size, self.active
-        geometry, records, slots = scratch["geometry"], scratch["records"], scratch["slots"][:n]
+        parts, scratch, count, base = self.threads, self.workspace, hi - lo, self.active
+        geometry, slots = scratch["geometry"], scratch["slots"][:n]
         alive, sums = scratch["alive"], scratch["sums"]
         counts = np.zeros((parts, tiles_x * tiles_y), np.int64)
 
         def find(p: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-            mine = order[count * p // parts : count * (p + 1) // parts]
+            mine = merge_stretch(*runs, lo + count * p // parts, lo + count * (p + 1) // parts)
             return find_spans(mine, width, height, tiles_x, geometry, slab > 0, alive, sums, counts[p])  # type: ignore
 
         found = run(parts, find)
         end = tile_offsets(counts, self.num_pairs, self.starts[slab])
         pairs = scratch.get("pairs", end, np.int64, keep=self.num_pairs)
         bases = [base + sum(ids.size for ids, _ in found[:p]) for p in range(parts + 1)]
+        records = scratch.get("records", 16 * bases[-1] + 16, keep=16 * base)
 
         def prepare(p: int) -> None:
             ids, spans = found[p]
@@ -210,9 +236,17 @@ class Frame:
 
         run(parts, prepare)
         self.active, self.num_pairs = bases[-1], end
-        lists = records, pairs[:end], self.starts[slab], self.stops[slab], alive
-        image = width, height, self.background, scratch["states"], self.image
-        run(parts, lambda p: raster_forward(p, parts, slab == 0, last, *lists, tiles_x, tiles_y, *image))
+        bounds = self.shares(np.diff(self.starts[slab]) + TILE_COST)
+        cursors = np.repeat(bounds[:-1], 8)  # a cache line each
+        lists = records, pairs[:end], self.starts[slab], self.stops[slab], alive, bounds, cursors, self.work
+        image = tiles_x, width, height, self.background, scratch["states"], self.image
+        run(parts, lambda p: raster_forward(p, slab == 0, last, *lists, *image))
+
+    def shares(self, weights: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Tiles bounds[p]..bounds[p + 1] for part p, about the same sum of `weights` for each."""
+        bounds = np.empty(self.threads + 1, np.int64)
+        split_tiles(weights, bounds)
+        return bounds
 
     def backward(self, v_rgb: Floats, v_alpha: Floats | None = None, v_depth: Floats | None = None) -> list[Floats]:
         """Gradients of means, quats, scales, opacities, sh and means2d (x, y, |x|, |y|), flat.
@@ -229,15 +263,17 @@ class Frame:
             zeros[:] = 0.0
             v_alpha, v_depth = zeros if v_alpha is None else v_alpha, zeros if v_depth is None else v_depth
         # fresh memory, as the caller keeps it
-        gradients = [np.empty_like(p) for p in self.parameters] + [np.empty(4 * n, np.float32)]
+        gradients = [empty(p.size) for p in self.parameters] + [empty(4 * n)]
         records, slots, pairs = self.workspace["records"], self.workspace["slots"][:n], self.pairs
         moments = get("moments", parts * (16 * active + 16))[: parts * (16 * active + 16)].reshape(parts, -1)
         options = self.camera, self.eps2d, self.compensated, records, slots, moments
 
+        bounds = self.shares(self.work)
+
         def raster(p: int) -> None:
             moments[p] = 0.0
-            lists = records, pairs, self.starts, self.stops, *self.tiles
-            raster_backward(p, parts, *lists, *self.size, self.image, v_rgb, v_alpha, v_depth, moments[p])
+            lists = records, pairs, self.starts, self.stops, self.tiles[0], *self.size
+            raster_backward(bounds[p], bounds[p + 1], *lists, self.image, v_rgb, v_alpha, v_depth, moments[p])
 
         def project(p: int) -> None:
             project_backward(n * p // parts, n * (p + 1) // parts, *self.parameters, *options, *gradients)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gaussianvae.rasterize.cpu.layout import BLUE, GREEN, RED, inline, kernel
+from gaussianvae.rasterize.cpu.layout import BLUE, GREEN, RED, inline, kernel, scratch
 from gaussianvae.rasterize.cpu.simd import fma, splat, trailing_zeros, vmax, vsqrt
 from gaussianvae.rasterize.cpu.simd_memory import gather, gather_rows16, load, store, transpose16
 
@@ -89,10 +89,10 @@ def shade(ids, base, means, sh, cam, geom, rec, slot_of):
     n_coefs = sh.size // (3 * slot_of.size)
     ids = sorted_ids(ids, slot_of.size)
     rows = np.empty(16, np.int64)
-    sht = np.empty(48 * 16, np.float32)  # SH coefficients, coefficient-major
-    basis = np.empty(256, np.float32)
-    out = np.zeros(256, np.float32)
-    colors = np.empty(256, np.float32)
+    sht = scratch(48 * 16)  # SH coefficients, coefficient-major
+    basis = scratch(256)
+    out = scratch(256)
+    colors = scratch(256)
     zero = splat(0.0)
     for at in range(0, ids.size, 16):
         count = pick_rows(ids, at, ids.size, rows)

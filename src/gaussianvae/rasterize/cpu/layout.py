@@ -12,6 +12,7 @@ ROWS = 16  # vectors per tile
 TILE_H = 2 * ROWS
 SHIFT = TILE_H.bit_length() - 1  # // TILE_H, without the floor fix-up of a signed division
 PLANE = ROWS * 16  # floats per state plane of a tile
+PAIR = 3  # what a pair costs beside its vectors, in vectors (of the backward pass)
 
 # fields of a record (16 float32 = one cache line). Center, exponent e(dx, t) = LOG2OP + QA dx^2 + QT t^2 = log2(alpha)
 # with t = dy - SLOPE dx, color, depth; then what only binning and gradients read: half extents RX, RY of the ellipse
@@ -46,3 +47,11 @@ def kernel(function):
 
 
 inline = njit(forceinline=True, **_OPTIONS)
+
+
+@inline
+def scratch(size):
+    """float32 zeros that begin a cache line: a vector that straddles two costs double, and np.empty may give either."""
+    raw = np.zeros(size + LANES, np.float32)
+    start = (-np.intp(raw.ctypes.data) & 63) >> 2
+    return raw[start : start + size]

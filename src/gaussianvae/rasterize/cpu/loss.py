@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gaussianvae.rasterize import losses
 from gaussianvae.rasterize.cpu.frame import Floats, default_threads, run
-from gaussianvae.rasterize.cpu.layout import kernel, lane
+from gaussianvae.rasterize.cpu.layout import kernel, lane, scratch
 from gaussianvae.rasterize.cpu.simd import fma, select, splat, vabs, vsum
 from gaussianvae.rasterize.cpu.simd_memory import load, load3, store
 
@@ -55,7 +55,7 @@ def ssim_maps(part, parts, x, t, rows, height, width, stride, maps, sums):
     that stay in the L1 cache, horizontal pass from there."""
     plane = x.size
     line = stride + 2 * PAD
-    buffer = np.zeros(4 * line, np.float32)
+    buffer = scratch(4 * line)
     total_l1 = total_s = 0.0
     for r in range(rows * part // parts, rows * (part + 1) // parts):
         top = (r + 2 * RADIUS * (r // height)) * stride  # first row of the window
@@ -107,8 +107,8 @@ def ssim_gradient(part, parts, x, t, rows, height, width, stride, maps, l1_scale
     """v = l1_scale sign(x - t) + ssim_scale dS/dx, written with row length `width`."""
     plane = x.size
     line = stride + 2 * PAD
-    buffer = np.zeros(3 * line, np.float32)
-    row = np.empty(16, np.float32)
+    buffer = scratch(3 * line)
+    row = scratch(16)
     for r in range(rows * part // parts, rows * (part + 1) // parts):
         top = (r + 2 * RADIUS * (r // height)) * stride
         for i in range(0, stride, 16):
@@ -166,7 +166,7 @@ def l1_ssim_gradient(
         image, target: (H, W, 3), float32, in any memory layout; planes or pixels without gaps aren't copied first.
     """
     height, width = image.shape[:2]
-    parts = threads or default_threads(0, (width, height))
+    parts = threads or default_threads(width * height // 20, (width, height))
     buffers = _free.pop((height, width), None) or Buffers(height, width)
     stride, rows = buffers.stride, 3 * height
     for source, out in ((image, buffers.image), (target, buffers.target)):

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from gaussianvae.rasterize.cpu.layout import (
     DEPTH,
     FAR,
@@ -35,6 +33,7 @@ from gaussianvae.rasterize.cpu.layout import (
     XTOP,
     inline,
     kernel,
+    scratch,
 )
 from gaussianvae.rasterize.cpu.simd import log2, select, splat, vmax, vmin, vsqrt
 from gaussianvae.rasterize.cpu.simd_memory import load, load3, load4, store, transpose16
@@ -138,7 +137,7 @@ def project(part, parts, means, quats, scales, opacities, cam, width, height, ep
     """Records without colors of all n >= 16 Gaussians into geom (16 n,); RY is 0 for what can't be seen."""
     n = opacities.size
     chunks = (n + 15) // 16
-    out = np.zeros(256, np.float32)
+    out = scratch(256)
     zero = splat(0.0)
     for chunk in range(chunks * part // parts, chunks * (part + 1) // parts):
         i = min(16 * chunk, n - 16)  # the last chunk overlaps, same values again

@@ -29,6 +29,7 @@ from gaussianvae.rasterize.cpu.layout import (
     ZERO,
     inline,
     kernel,
+    scratch,
 )
 from gaussianvae.rasterize.cpu.project import geometry
 from gaussianvae.rasterize.cpu.simd import fma, select, splat, vmax
@@ -201,15 +202,15 @@ def project_backward(
     moments: (parts, 16 * records), summed here. v_means2d columns: x, y, |x|, |y|."""
     rows = np.empty(16, np.int64)
     slots = np.empty(16, np.int64)
-    sht = np.empty(48 * 16, np.float32)  # coefficients, one row of lanes each
-    basis = np.empty(256, np.float32)
-    fields = np.empty(256, np.float32)  # the record, transposed
-    g = np.empty(256, np.float32)  # the moments, transposed
-    out = np.empty(256, np.float32)
-    v_basis = np.zeros(256, np.float32)
-    v_sht = np.zeros(48 * 16, np.float32)
-    v_shr = np.empty(48 * 16, np.float32)
-    nothing = np.zeros(48, np.float32)
+    sht = scratch(48 * 16)  # coefficients, one row of lanes each
+    basis = scratch(256)
+    fields = scratch(256)  # the record, transposed
+    g = scratch(256)  # the moments, transposed
+    out = scratch(256)
+    v_basis = scratch(256)
+    v_sht = scratch(48 * 16)
+    v_shr = scratch(48 * 16)
+    nothing = scratch(48)
     zero = splat(0.0)
     n_coefs = sh.size // (3 * opacities.size)
     stride = 3 * n_coefs

@@ -37,10 +37,11 @@ from gaussianvae.rasterize.cpu.layout import (
     kernel,
     lane_x,
     lane_y,
+    scratch,
 )
 from gaussianvae.rasterize.cpu.simd import exp2, fma, negabs, reciprocal, select, splat, sums12, vmin
 from gaussianvae.rasterize.cpu.simd_memory import load, prefetch, store
-from gaussianvae.rasterize.cpu.tiles import alive_rows, mine, read_tile, reset_T
+from gaussianvae.rasterize.cpu.tiles import alive_rows, read_tile, reset_T
 
 PLACES = {powers: k if k < 12 else k + 4 for k, powers in enumerate((i, j) for j in range(5) for i in range(5 - j))}
 """Where the kernel puts the moment of dx^i t^j: two vectors of twelve sums and a gap of four each."""
@@ -49,87 +50,83 @@ STRIDE = 32
 
 
 @kernel
-def raster_sensitivity(part, parts, rec, pairs, starts, stops, tiles_x, tiles_y, width, height, image, moments):
-    """moments[32 * record + k] += sums over this part's tiles: k = 0-11 and 16-18 the moments, 19 the score."""
-    state = np.empty(4 * PLANE, np.float32)  # T, rest of red, green, blue
+def raster_sensitivity(begin, end, rec, pairs, starts, stops, tiles_x, width, height, image, moments):
+    """moments[32 * record + k] += sums over the tiles begin..end: k = 0-11 and 16-18 the moments, 19 the score."""
+    state = scratch(4 * PLANE)  # T, rest of red, green, blue
     threshold = splat(-LOG2_255)
     last_pair = pairs.size - 1
-    for ty in range(tiles_y):
-        y0 = ty * TILE_H
-        for tx in range(tiles_x):
-            if not mine(tx, ty, part, parts):
-                continue
-            tile = ty * tiles_x + tx
-            x0 = tx * TILE_W
-            for k in range(3):
-                read_tile(image, k, width, height, x0, y0, ZERO, state, (k + 1) * PLANE)
-            reset_T(state, 0, x0, y0, width, height)
-            pixel_x = lane_x() + (x0 + HALF)
-            pixel_y = lane_y() + (y0 + HALF)
-            lo, hi = 0, ROWS - 1
-            for slab in range(starts.shape[0]):
-                for p in range(starts[slab, tile], stops[slab, tile]):
-                    if (p & 15) == 0:
-                        lo, hi = alive_rows(state, 0, lo, hi)
-                    pair = pairs[p]
-                    prefetch(rec, (pairs[min(p + 8, last_pair)] & 0xFFFFFFFF) * 16)
-                    record = pair & 0xFFFFFFFF
-                    o = record * 16
-                    j0 = max((pair >> 32) & 0xFF, lo)
-                    j1 = min(pair >> 40, hi)
-                    if j0 > j1:
-                        continue
-                    dx = pixel_x - rec[o + MX]
-                    base = fma(dx * rec[o + QA], dx, splat(rec[o + LOG2OP]))
-                    t = pixel_y + (np.float32(2 * j0) - rec[o + MY]) - dx * rec[o + SLOPE]
-                    qt = splat(rec[o + QT])
-                    red, green, blue = splat(rec[o + RED]), splat(rec[o + GREEN]), splat(rec[o + BLUE])
-                    s0 = s1 = s2 = s3 = s4 = score = splat(0.0)
-                    for k in range(16 * j0, 16 * j1 + 16, 16):
-                        e = fma(t * qt, t, base)
-                        raw = exp2(e)
-                        alpha = select(e >= threshold, vmin(raw, splat(ALPHA_MAX)), splat(0.0))
-                        T = load(state, k)
-                        t_next = fma(-alpha, T, T)
-                        room = t_next >= T_MIN
-                        f = select(room, alpha * T, splat(0.0))
-                        store(state, k, select(room, t_next, negabs(T)))
-                        rest_red = load(state, k + PLANE) - f * red
-                        rest_green = load(state, k + 2 * PLANE) - f * green
-                        rest_blue = load(state, k + 3 * PLANE) - f * blue
-                        store(state, k + PLANE, rest_red)
-                        store(state, k + 2 * PLANE, rest_green)
-                        store(state, k + 3 * PLANE, rest_blue)
-                        through = reciprocal(1.0 - alpha)
-                        s_red = T * red - rest_red * through
-                        s_green = T * green - rest_green * through
-                        s_blue = T * blue - rest_blue * through
-                        square = fma(s_red, s_red, fma(s_green, s_green, s_blue * s_blue))
-                        square = select((alpha > 0.0) & room & (raw < ALPHA_MAX), square, splat(0.0))
-                        w = square * alpha * alpha
-                        score = score + square
-                        s0 = s0 + w
-                        w = w * t
-                        s1 = s1 + w
-                        w = w * t
-                        s2 = s2 + w
-                        w = w * t
-                        s3 = s3 + w
-                        s4 = fma(w, t, s4)
-                        t = t + 2.0
-                    dx2 = dx * dx
-                    first = sums12(
-                        (
-                            s0, s0 * dx, s0 * dx2, s0 * dx2 * dx, s0 * dx2 * dx2,
-                            s1, s1 * dx, s1 * dx2, s1 * dx2 * dx,
-                            s2, s2 * dx, s2 * dx2,
-                        )
-                    )  # fmt: skip
-                    zero = splat(0.0)
-                    second = sums12((s3, s3 * dx, s4, score, zero, zero, zero, zero, zero, zero, zero, zero))
-                    at = record * STRIDE
-                    store(moments, at, load(moments, at) + first)
-                    store(moments, at + 16, load(moments, at + 16) + second)
+    for tile in range(begin, end):
+        ty = tile // tiles_x
+        y0, x0 = ty * TILE_H, (tile - ty * tiles_x) * TILE_W
+        for k in range(3):
+            read_tile(image, k, width, height, x0, y0, ZERO, state, (k + 1) * PLANE)
+        reset_T(state, 0, x0, y0, width, height)
+        pixel_x = lane_x() + (x0 + HALF)
+        pixel_y = lane_y() + (y0 + HALF)
+        lo, hi = 0, ROWS - 1
+        for slab in range(starts.shape[0]):
+            for p in range(starts[slab, tile], stops[slab, tile]):
+                if (p & 15) == 0:
+                    lo, hi = alive_rows(state, 0, lo, hi)
+                pair = pairs[p]
+                prefetch(rec, (pairs[min(p + 8, last_pair)] & 0xFFFFFFFF) * 16)
+                record = pair & 0xFFFFFFFF
+                o = record * 16
+                j0 = max((pair >> 32) & 0xFF, lo)
+                j1 = min(pair >> 40, hi)
+                if j0 > j1:
+                    continue
+                dx = pixel_x - rec[o + MX]
+                base = fma(dx * rec[o + QA], dx, splat(rec[o + LOG2OP]))
+                t = pixel_y + (np.float32(2 * j0) - rec[o + MY]) - dx * rec[o + SLOPE]
+                qt = splat(rec[o + QT])
+                red, green, blue = splat(rec[o + RED]), splat(rec[o + GREEN]), splat(rec[o + BLUE])
+                s0 = s1 = s2 = s3 = s4 = score = splat(0.0)
+                for k in range(16 * j0, 16 * j1 + 16, 16):
+                    e = fma(t * qt, t, base)
+                    raw = exp2(e)
+                    alpha = select(e >= threshold, vmin(raw, splat(ALPHA_MAX)), splat(0.0))
+                    T = load(state, k)
+                    t_next = fma(-alpha, T, T)
+                    room = t_next >= T_MIN
+                    f = select(room, alpha * T, splat(0.0))
+                    store(state, k, select(room, t_next, negabs(T)))
+                    rest_red = load(state, k + PLANE) - f * red
+                    rest_green = load(state, k + 2 * PLANE) - f * green
+                    rest_blue = load(state, k + 3 * PLANE) - f * blue
+                    store(state, k + PLANE, rest_red)
+                    store(state, k + 2 * PLANE, rest_green)
+                    store(state, k + 3 * PLANE, rest_blue)
+                    through = reciprocal(1.0 - alpha)
+                    s_red = T * red - rest_red * through
+                    s_green = T * green - rest_green * through
+                    s_blue = T * blue - rest_blue * through
+                    square = fma(s_red, s_red, fma(s_green, s_green, s_blue * s_blue))
+                    square = select((alpha > 0.0) & room & (raw < ALPHA_MAX), square, splat(0.0))
+                    w = square * alpha * alpha
+                    score = score + square
+                    s0 = s0 + w
+                    w = w * t
+                    s1 = s1 + w
+                    w = w * t
+                    s2 = s2 + w
+                    w = w * t
+                    s3 = s3 + w
+                    s4 = fma(w, t, s4)
+                    t = t + 2.0
+                dx2 = dx * dx
+                first = sums12(
+                    (
+                        s0, s0 * dx, s0 * dx2, s0 * dx2 * dx, s0 * dx2 * dx2,
+                        s1, s1 * dx, s1 * dx2, s1 * dx2 * dx,
+                        s2, s2 * dx, s2 * dx2,
+                    )
+                )  # fmt: skip
+                zero = splat(0.0)
+                second = sums12((s3, s3 * dx, s4, score, zero, zero, zero, zero, zero, zero, zero, zero))
+                at = record * STRIDE
+                store(moments, at, load(moments, at) + first)
+                store(moments, at + 16, load(moments, at + 16) + second)
 
 
 def frame_moments(
@@ -149,10 +146,12 @@ def frame_moments(
     length = STRIDE * active
     sums = frame.workspace.get("sensitivity", parts * length)[: parts * length].reshape(parts, length)
 
+    bounds = frame.shares(frame.work)
+
     def raster(part: int) -> None:
         sums[part] = 0.0
-        lists = records, frame.pairs, frame.starts, frame.stops, *frame.tiles, *frame.size
-        raster_sensitivity(part, parts, *lists, frame.image, sums[part])
+        lists = records, frame.pairs, frame.starts, frame.stops, frame.tiles[0], *frame.size
+        raster_sensitivity(bounds[part], bounds[part + 1], *lists, frame.image, sums[part])
 
     run(parts, raster)
     for part in range(1, parts):

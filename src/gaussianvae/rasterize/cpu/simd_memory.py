@@ -69,6 +69,17 @@ def store_halves(typingctx, array, lo, hi, value):
 
 
 @intrinsic
+def fetch_add(typingctx, array, index):
+    """array.flat[index] += 1 for an int64 array, atomically among threads; returns the value before."""
+
+    def codegen(context, builder, sig, args):
+        data = make_array(sig.args[0])(context, builder, args[0]).data
+        return builder.atomic_rmw("add", builder.gep(data, [args[1]]), ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(array, types.intp), codegen
+
+
+@intrinsic
 def prefetch(typingctx, array, index):
     """Ask for the cache line at array.flat[index] (read)."""
 

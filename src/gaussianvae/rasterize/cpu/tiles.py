@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gaussianvae.rasterize.cpu.layout import ROWS, TILE_H, TILE_W, inline, lane_x, lane_y
+from gaussianvae.rasterize.cpu.layout import ROWS, TILE_H, TILE_W, inline, kernel, lane_x, lane_y
 from gaussianvae.rasterize.cpu.simd import any_lane, select, splat
 from gaussianvae.rasterize.cpu.simd_memory import load, load_halves, store, store_halves
 
@@ -58,7 +58,21 @@ def reset_T(state, base, x0, y0, width, height):
         store(state, base + 16 * j, select(inside, splat(1.0), splat(-1.0)))
 
 
-@inline
-def mine(tx, ty, part, parts):
-    """Static assignment of tiles to parts: a checkerboard of tile pairs (16 pixels: one cache line)."""
-    return ((tx >> 1) + ty) % parts == part
+@kernel
+def split_tiles(weights, bounds):
+    """Part p gets the tiles bounds[p]..bounds[p + 1], row by row, and about the same sum of weights.
+
+    Neighbors share most of their Gaussians, so whole regions keep each processor's cache at a part of the records."""
+    parts = bounds.size - 1
+    total = np.int64(0)
+    for k in range(weights.size):
+        total += weights[k]
+    before = np.int64(0)
+    tile = np.int64(0)
+    bounds[0] = 0
+    for part in range(1, parts):
+        while tile < weights.size and (2 * before + weights[tile]) * parts < 2 * total * part:
+            before += weights[tile]
+            tile += 1
+        bounds[part] = tile
+    bounds[parts] = weights.size
