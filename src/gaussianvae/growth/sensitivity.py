@@ -55,21 +55,21 @@ def curvature(splats: Splats, cameras: Cameras, views: int = DEFAULT_VIEWS, repo
         views: how many of them to use.
         report: receives progress.
     """
-    speedy = splats.means.new_zeros(len(splats))
-    block = splats.means.new_zeros(len(splats), 6, 6)
+    total = None
     used = spread_views(len(cameras), views)
     with report.bar("sensitivity", len(used)) as bar:
         for view in used:
-            one = sensitivity(splats, cameras, view, filter=training_filter(splats.recipe))
-            speedy += one.speedy
-            block += one.block
+            total = sensitivity(splats, cameras, view, filter=training_filter(splats.recipe), total=total)
             bar.advance()
+    if total is None:
+        return Curvature(splats.means.new_zeros(len(splats)), splats.means.new_zeros(len(splats), 6, 6))
+    block = total.block
     for start in range(0, len(splats), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
         turn = torch.eye(6).to(block).repeat(len(block[rows]), 1, 1)
         turn[:, :3, :3] = quats_to_rotmats(splats.quats[rows]) * splats.scales[rows, None, :]
         block[rows] = turn.transpose(1, 2) @ block[rows] @ turn
-    return Curvature(speedy, block)
+    return Curvature(total.speedy, block)
 
 
 def self_gradient(

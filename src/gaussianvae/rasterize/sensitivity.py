@@ -10,6 +10,7 @@ The view-dependent color is held fixed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +31,7 @@ _ROWS_AT_ONCE = 16384  # what the closed forms hold of so many Gaussians stays i
 
 @dataclass(frozen=True)
 class ViewSensitivity:
-    """Sums over the pixels and channels of one view."""
+    """Sums over the pixels and channels of a view, or of several."""
 
     speedy: Float[Tensor, " N"]
     """(dI / dG)^2."""
@@ -47,6 +48,7 @@ def sensitivity(
     background: tuple[float, float, float] = (0.0, 0.0, 0.0),
     backend: Backend = "auto",
     threads: int | None = None,
+    total: ViewSensitivity | None = None,
 ) -> ViewSensitivity:
     """Sensitivity of one view of a splat; zeros for what it doesn't see.
 
@@ -57,32 +59,33 @@ def sensitivity(
         background: RGB behind everything.
         backend: as for `rasterize`.
         threads: of the back end `cpu`. Sums differ in the last bits between numbers of threads.
+        total: what the view's sums are added to, in place, and what is returned; zeros by default.
 
     Raises:
         GaussianVAEError: see `choose_backend`.
     """
     parts = splats.means, splats.quats, splats.scales, splats.opacities, splats.sh
     if choose_backend(backend, *parts) == "cpu":
-        rows, moments, scores = _cpu_moments(splats, cameras, view, filter, background, threads)
+        found = _cpu_moments(splats, cameras, view, filter, background, threads)
     else:
-        rows, moments, scores = _reference_moments(splats, cameras, view, filter, background)
-    speedy = splats.means.new_zeros(len(splats))
-    block = splats.means.new_zeros(len(splats), 6, 6)
-    speedy[rows] = scores
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        some = rows[start : start + _ROWS_AT_ONCE]
+        found = iter([_reference_moments(splats, cameras, view, filter, background)])
+    if total is None:
+        zeros = splats.means.new_zeros
+        total = ViewSensitivity(zeros(len(splats)), zeros(len(splats), 6, 6))
+    for rows, moments, scores in found:
         columns = log_alpha_slopes(
-            splats.means[some], splats.quats[some], splats.scales[some], cameras.viewmats[view], cameras.Ks[view],
+            splats.means[rows], splats.quats[rows], splats.scales[rows], cameras.viewmats[view], cameras.Ks[view],
             cameras.sizes[view], filter,
         )  # fmt: skip
-        block[some] = sandwich(columns, moments[:, start : start + _ROWS_AT_ONCE].unbind(0), ORDER)
-    return ViewSensitivity(speedy, block)
+        total.speedy[rows] += scores
+        total.block[rows] += sandwich(columns, moments.unbind(0), ORDER)
+    return total
 
 
 def _cpu_moments(
     splats: Splats, cameras: Cameras, view: int, filter: Filter, background: tuple[float, float, float],
     threads: int | None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
     from gaussianvae.rasterize.cpu.frame import Frame, camera_vector, default_threads, flatten
     from gaussianvae.rasterize.cpu.sensitivity import frame_moments
 
@@ -97,9 +100,10 @@ def _cpu_moments(
         threads=threads or default_threads(len(splats), size),
     )
     frame.forward()
-    rows, moments, scores = (torch.from_numpy(array) for array in frame_moments(frame, ORDER))
+    for arrays in frame_moments(frame, ORDER, _ROWS_AT_ONCE):
+        rows, moments, scores = (torch.from_numpy(array) for array in arrays)
+        yield rows, moments, scores
     frame.release()
-    return rows, moments, scores
 
 
 def _reference_moments(

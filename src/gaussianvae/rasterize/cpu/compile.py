@@ -73,7 +73,7 @@ def compile_kernels() -> None:
     rendering.rgb.backward(value)
     frame = Frame(flatten(means, quats, scales, opacities, sh), camera_vector(viewmat, K, (32, 32)), (32, 32))
     frame.forward()
-    sensitivity.frame_moments(frame, [(0, 0)])
+    list(sensitivity.frame_moments(frame, [(0, 0)], 1))
     frame.release()
     if not binning.alive_sums.signatures:  # frames of one slab don't need it
         binning.alive_sums(np.zeros(1, np.uint8), 1, 1, np.zeros(4, np.int64))

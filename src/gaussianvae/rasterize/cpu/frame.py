@@ -86,7 +86,7 @@ class Workspace:
         """A flat array of at least `size`; the first `keep` values survive growth."""
         array = self.arrays.get(name)
         if array is None or array.size < size:
-            grown = empty(int(size * 1.25) + LANES, dtype)
+            grown = empty(size + min(size // 4, 1 << 22) + LANES, dtype)
             if keep and array is not None:
                 grown[:keep] = array[:keep]
             self.arrays[name] = array = grown
@@ -98,7 +98,15 @@ class Workspace:
 
 
 _free: list[Workspace] = []
-_MOST_FREE = 4
+_MOST_FREE, _MOST_BYTES = 4, 256 << 20
+"""Workspaces that outlive their frames: so many, none larger (beside a frame of millions, page faults cost little)."""
+_MOST_BUFFERS = 400 << 20
+"""Bytes of the buffers that threads sum into; where they would need more, one thread works alone."""
+
+
+def threads_within(parts: int, buffer_bytes: int) -> int:
+    """How many threads may have a buffer of that size each."""
+    return parts if parts * buffer_bytes <= _MOST_BUFFERS else 1
 
 
 def flatten(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor) -> tuple[Floats, ...]:
@@ -242,9 +250,9 @@ class Frame:
         image = tiles_x, width, height, self.background, scratch["states"], self.image
         run(parts, lambda p: raster_forward(p, slab == 0, last, *lists, *image))
 
-    def shares(self, weights: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Tiles bounds[p]..bounds[p + 1] for part p, about the same sum of `weights` for each."""
-        bounds = np.empty(self.threads + 1, np.int64)
+    def shares(self, weights: NDArray[np.int64], parts: int | None = None) -> NDArray[np.int64]:
+        """Tiles bounds[p]..bounds[p + 1] for part p, about the same sum of `weights` for each; a part a thread."""
+        bounds = np.empty((parts or self.threads) + 1, np.int64)
         split_tiles(weights, bounds)
         return bounds
 
@@ -265,10 +273,12 @@ class Frame:
         # fresh memory, as the caller keeps it
         gradients = [empty(p.size) for p in self.parameters] + [empty(4 * n)]
         records, slots, pairs = self.workspace["records"], self.workspace["slots"][:n], self.pairs
-        moments = get("moments", parts * (16 * active + 16))[: parts * (16 * active + 16)].reshape(parts, -1)
+        length = 16 * active + 16
+        walkers = threads_within(parts, 4 * length)
+        moments = get("moments", walkers * length)[: walkers * length].reshape(walkers, -1)
         options = self.camera, self.eps2d, self.compensated, records, slots, moments
 
-        bounds = self.shares(self.work)
+        bounds = self.shares(self.work, walkers)
 
         def raster(p: int) -> None:
             moments[p] = 0.0
@@ -278,7 +288,7 @@ class Frame:
         def project(p: int) -> None:
             project_backward(n * p // parts, n * (p + 1) // parts, *self.parameters, *options, *gradients)
 
-        run(parts, raster)
+        run(walkers, raster)
         run(parts, project)
         return gradients
 
@@ -290,7 +300,7 @@ class Frame:
 
     def release(self) -> None:
         """Give the scratch memory back; a later `backward` renders again first."""
-        if self.workspace is not None and len(_free) < _MOST_FREE:
+        if self.workspace is not None and len(_free) < _MOST_FREE and self.workspace.nbytes < _MOST_BYTES:
             _free.append(self.workspace)
         self.workspace = None
 

@@ -7,12 +7,12 @@ of derivatives by center, covariance and opacity, since ln alpha is a quadratic 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gaussianvae.rasterize.cpu.frame import Frame, run
+from gaussianvae.rasterize.cpu.frame import Frame, run, threads_within
 from gaussianvae.rasterize.cpu.layout import (
     ALPHA_MAX,
     BLUE,
@@ -130,23 +130,25 @@ def raster_sensitivity(begin, end, rec, pairs, starts, stops, tiles_x, width, he
 
 
 def frame_moments(
-    frame: Frame, order: Sequence[tuple[int, int]]
-) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """Moments of a rendered frame, over its active Gaussians (M of them, those that touch a pixel).
+    frame: Frame, order: Sequence[tuple[int, int]], at_once: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]]:
+    """Moments of a rendered frame, over its active Gaussians (those that touch a pixel), M of them at a time.
 
     Args:
         frame: after `forward()`.
         order: powers (i, j) of the whitened offsets u = dx / sqrt(a), v = t / sqrt(kappa), all with i + j <= 4.
+        at_once: the most Gaussians at a time.
 
-    Returns:
+    Yields:
         (M,) which Gaussians; (15, M) sums of w u^i v^j; (M,) speedy scores.
     """
     assert frame.workspace is not None
-    parts, active, records = frame.threads, frame.active, frame.workspace["records"]
+    active, records = frame.active, frame.workspace["records"]
     length = STRIDE * active
+    parts = threads_within(frame.threads, 4 * length)
     sums = frame.workspace.get("sensitivity", parts * length)[: parts * length].reshape(parts, length)
 
-    bounds = frame.shares(frame.work)
+    bounds = frame.shares(frame.work, parts)
 
     def raster(part: int) -> None:
         sums[part] = 0.0
@@ -157,12 +159,13 @@ def frame_moments(
     for part in range(1, parts):
         sums[0] += sums[part]
     slots = frame.workspace["slots"][: frame.parameters[3].size]
-    rows = np.flatnonzero(slots >= 0)
-    slots = slots[rows]
-    table = sums[0].reshape(active, STRIDE)[slots].T
-    fields = records[: 16 * active].reshape(active, 16)[slots]
-    by_a, by_kappa = np.sqrt(fields[:, INV_A]), 1 / np.sqrt(fields[:, KAPPA])
-    moments = np.empty((len(order), len(rows)), np.float32)
-    for out, (i, j) in zip(moments, order, strict=True):
-        np.multiply(table[PLACES[i, j]], by_a**i * by_kappa**j, out=out)
-    return rows, moments, table[SCORE].copy()
+    touched = np.flatnonzero(slots >= 0)
+    for start in range(0, len(touched), at_once):
+        rows = touched[start : start + at_once]
+        table = sums[0].reshape(active, STRIDE)[slots[rows]].T
+        fields = records[: 16 * active].reshape(active, 16)[slots[rows]]
+        by_a, by_kappa = np.sqrt(fields[:, INV_A]), 1 / np.sqrt(fields[:, KAPPA])
+        moments = np.empty((len(order), len(rows)), np.float32)
+        for out, (i, j) in zip(moments, order, strict=True):
+            np.multiply(table[PLACES[i, j]], by_a**i * by_kappa**j, out=out)
+        yield rows, moments, table[SCORE].copy()
