@@ -4,7 +4,8 @@
 
 Every capture of $GAUSSIANVAE_DATA/captures at the factor that its README names, shown four times finer than its reduced
 photos (twice where the factor is 2). `mip_matched` is a fit to the same photos with as many Gaussians as `refined` has.
-An eighth of the training photos is held out of fits, to judge the refinement.
+An eighth of the training photos is held out of fits, to judge the refinement. Rows of scenes that aren't run again stay
+in the file.
 """
 
 from __future__ import annotations
@@ -80,13 +81,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     data = data_folder()
-    report, rows = TerminalReporter(), []
+    report = TerminalReporter()
     fit = ReconstructConfig(steps=args.steps, max_gaussians=args.gaussians)
+    known = json.loads(args.json.read_text())["rows"] if args.json and args.json.is_file() else []
+    rows = {row["scene"]: row for row in known}
     for name in args.scenes:
-        rows.append(judge(name, data, fit, report))
-        print(json.dumps(rows[-1]), flush=True)
-    if args.json:
-        args.json.write_text(json.dumps({"gaussians": args.gaussians, "steps": args.steps, "rows": rows}, indent=1))
+        rows[name] = judge(name, data, fit, report)
+        print(json.dumps(rows[name]), flush=True)
+        if args.json:
+            content = {"gaussians": args.gaussians, "steps": args.steps, "rows": [rows[key] for key in sorted(rows)]}
+            args.json.write_text(json.dumps(content, indent=1))
 
 
 if __name__ == "__main__":
