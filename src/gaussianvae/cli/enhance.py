@@ -14,6 +14,7 @@ from gaussianvae.cli.options import Output, check_writable, parse_background
 from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.formats import cameras_beside, find_cameras, read_cameras, read_splats, write_cameras, write_splats
+from gaussianvae.frames_check import check_frames
 from gaussianvae.growth.lineage import read_lineage
 from gaussianvae.guess import estimate_cameras
 from gaussianvae.model.weights import read_weights
@@ -98,5 +99,6 @@ def training_cameras(
         if factor is None:
             raise GaussianVAEError(f"{path}: doesn't say at which factor it was trained; give --factor F")
         photos = read_capture(capture, report)
+        check_frames({path.name: splats}, photos, report)
         return resize(photos.cameras.select(photos.train), factor)
     return find_cameras(path)
