@@ -13,6 +13,7 @@ from PIL import Image
 from gaussianvae.cli import main
 from gaussianvae.formats import find_cameras, read_splats, write_splats
 from gaussianvae.growth.lineage import read_lineage
+from gaussianvae.scene.splats import transform
 from scenes import random_splats
 from tiny_capture import write_capture
 
@@ -85,6 +86,27 @@ def test_render_from_a_capture_and_from_an_orbit(folder: Path, tmp_path: Path) -
     assert names_in(tmp_path / "b") == ["orbit_000.png", "orbit_001.png"]
     picture = np.asarray(Image.open(tmp_path / "b" / "orbit_000.png"))
     assert picture.shape == (40, 40, 3) and picture[0, 0].min() > 250 and picture[20, 20].min() < 200
+
+
+def test_commands_say_when_a_splat_is_in_another_frame_than_its_capture(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turn = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # (x, y, z) -> (x, z, -y)
+    turned, toy = tmp_path / "turned.ply", str(folder / "toy")
+    write_splats(turned, transform(read_splats(folder / "true.ply"), turn, torch.zeros(3)))
+    says = "turned.ply doesn't look like this capture's photos: "
+    for splat, count in ((turned, 1), (folder / "true.ply", 0)):
+        out, name = str(tmp_path / "out.ply"), str(splat)
+        for argv in (
+            ["evaluate", name, toy, "--factor", "2"],
+            ["evaluate", str(folder / "true.ply"), toy, "--factor", "2", "--with", f"x={name}"],
+            ["enhance", name, "-o", out, "--capture", toy, "--method", "anchor"],
+            ["render", name, "-o", str(tmp_path / "out"), "--capture", toy],
+            ["refine", name, toy, "-o", out, "--scale", "2", "--start", "as-is", "--steps", "2", "--factor", "2"],
+        ):
+            assert main(argv) == 0, argv
+            err = capsys.readouterr().err
+            assert err.count(says) == count and err.count("turned by (x, y, z) -> (x, -z, y) it would") == count, err
 
 
 def test_info_of_a_splat_and_of_a_capture(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

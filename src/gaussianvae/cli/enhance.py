@@ -22,6 +22,7 @@ from gaussianvae.formats import (
     write_cameras,
     write_parts,
 )
+from gaussianvae.frames_check import check_frames
 from gaussianvae.growth.lineage import read_lineage
 from gaussianvae.guess import estimate_cameras
 from gaussianvae.model.weights import read_weights
@@ -108,5 +109,6 @@ def training_cameras(
         if factor is None:
             raise GaussianVAEError(f"{path}: doesn't say at which factor it was trained; give --factor F")
         photos = read_capture(capture, report)
+        check_frames({path.name: splats}, photos, report)
         return resize(photos.cameras.select(photos.train), factor)
     return find_cameras(path)

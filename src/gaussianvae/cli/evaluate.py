@@ -12,10 +12,11 @@ from gaussianvae.captures import read_capture
 from gaussianvae.cli.options import check_folder, check_writable, parse_background, parse_named_files
 from gaussianvae.cli.terminal import TerminalReporter, results_console
 from gaussianvae.errors import GaussianVAEError
-from gaussianvae.evaluate.baselines import BASELINES, CACHE
+from gaussianvae.evaluate.baselines import BASELINES, CACHE, check_names
 from gaussianvae.evaluate.pictures import write_pictures
 from gaussianvae.evaluate.tables import make_table, write_json
 from gaussianvae.formats import read_splats
+from gaussianvae.frames_check import check_frames
 
 
 def evaluate(
@@ -64,6 +65,9 @@ def evaluate(
     if pictures is not None:
         check_folder(pictures)
     names = tuple(BASELINES) if baselines == [] else tuple(baselines or ())
+    check_names(names)
+    judging.choose_protocol(photos, factor, scale, color)  # what is wrong with the request is said first
+    check_frames({splats.name: given, **{files[name].name: one for name, one in finer.items()}}, photos, report)
     result = judging.evaluate(given, photos, factor, finer, names, color, report, scale=scale, seed=seed, cache=cache)
     results_console().print(make_table(result))
     if json is not None:

@@ -17,6 +17,7 @@ from gaussianvae.fitting import refine as refining
 from gaussianvae.fitting.holdout import unseen_by
 from gaussianvae.fitting.sub_pixel import RefineConfig
 from gaussianvae.formats import cameras_beside, find_cameras, read_splats, write_cameras, write_splats
+from gaussianvae.frames_check import check_frames
 from gaussianvae.progress import Reporter
 from gaussianvae.scene.cameras import Cameras, resize
 from gaussianvae.scene.splats import Splats
@@ -71,6 +72,7 @@ def refine(
     views = load_views(
         photos, photos.train, factor, color, "area" if config.operator == "fit" else config.operator, report
     )
+    check_frames({splats.name: given}, photos, report)
     judges = unseen_by(find_cameras(splats), views.cameras)
     if judges is not None:
         report.message(f"{len(judges)} photos that the splat wasn't fitted to judge it")

@@ -14,10 +14,12 @@ from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.evaluate.pictures import save_png
 from gaussianvae.formats import read_splats
+from gaussianvae.frames_check import check_frames
 from gaussianvae.progress import Reporter
 from gaussianvae.rasterize import render as draw
 from gaussianvae.scene.cameras import Cameras, resize
 from gaussianvae.scene.orbits import orbit as circle
+from gaussianvae.scene.splats import Splats
 
 
 def render(
@@ -56,7 +58,7 @@ def render(
     report = TerminalReporter()
     given = read_splats(splats, report=report)
     cameras = (
-        _capture_cameras(capture, factor, views, report)
+        _capture_cameras(splats.name, given, capture, factor, views, report)
         if capture is not None
         else circle(given, orbit or 0, size, elevation, up)
     )
@@ -69,11 +71,12 @@ def render(
             bar.advance()
 
 
-def _capture_cameras(folder: Path, factor: float, views: str, report: Reporter) -> Cameras:
+def _capture_cameras(name: str, splats: Splats, folder: Path, factor: float, views: str, report: Reporter) -> Cameras:
     if not factor > 0:
         raise GaussianVAEError(f"the factor is {factor:g}; it divides the image size and must be above 0")
     capture = read_capture(folder, report)
     chosen = {"test": capture.test, "train": capture.train, "all": range(len(capture.cameras))}[views]
     if len(chosen) == 0:
         raise GaussianVAEError(f"{folder}: has no {views} views; choose another --views")
+    check_frames({name: splats}, capture, report)
     return resize(capture.cameras.select(chosen), factor)
