@@ -1,6 +1,7 @@
 """Time the CPU rasterizer on scene S: one thread, process CPU milliseconds, medians.
 
     python benchmarks/rasterizer.py [--size N,WIDTH ...] [--json FILE] [--against FOLDER] [--repeats R]
+    python benchmarks/rasterizer.py --threads [--seconds S] [--json FILE]
 
 Scene S: seed 0, means uniform in the unit ball, scales log-normal (ln 0.0173, 0.4) per axis, random rotations,
 opacities 0.1-0.9, SH of degree 3; camera at distance 3 with 50 degrees of horizontal field of view.
@@ -8,6 +9,9 @@ opacities 0.1-0.9, SH of degree 3; camera at distance 3 with 50 degrees of horiz
 Timed is a whole `Frame` (image and gradients allocated anew, absolute 2D gradients included), without autograd around
 it; `cpu+autograd` is `rasterize` as users call it. `--against` times another implementation in the same run, taking
 turns: a folder with a rasterizer.py that has Frame, Workspace and camera_vector.
+
+`--threads` instead measures wall times, on a machine that does nothing else: 1 and 2 threads, code for AVX2 and without
+FMA, plain C++ (baseline.cpp, where there is a g++) and scratch memory, and says which targets are met; 2 minutes.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from raster_rows import Case, measure_all, serve
 
 from gaussianvae.progress import Reporter, Silent
 from gaussianvae.rasterize import Filter, rasterize
@@ -58,6 +63,12 @@ def camera_s(width: int) -> tuple[torch.Tensor, torch.Tensor]:
     focal = width / 2 / np.tan(np.radians(25))
     K = torch.tensor([[focal, 0, width / 2], [0, focal, width / 2], [0, 0, 1]], dtype=torch.float64)
     return viewmat, K
+
+
+def case_s(count: int, width: int) -> Case:
+    """Scene S with gradients of all five planes, noise."""
+    v = np.random.default_rng(1).normal(size=5 * width * width).astype(np.float32)
+    return flatten(*scene_s(count)), camera_vector(*camera_s(width), (width, width)), (width, width), v
 
 
 def ours(count: int, width: int) -> Pass:
@@ -129,10 +140,20 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--against", type=Path, metavar="FOLDER")
     parser.add_argument("--repeats", type=int, default=11)
+    parser.add_argument("--threads", action="store_true", help="wall times, of more than one thread too")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long each size takes with --threads")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.serve:
+        return serve(case_s)
     torch.set_num_threads(1)
     report: Reporter = Printing()
     warm_up(report)
+    if arguments.threads:
+        rows = measure_all(case_s, Path(__file__), arguments.seconds)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+        return
     rows = []
     for size in arguments.size:
         count, width = map(int, size.split(","))

@@ -69,8 +69,8 @@ def run(parts: int, task: Callable[[int], Any]) -> list[Any]:
 
 def default_threads(count: int, size: tuple[int, int]) -> int:
     """torch's number of threads, or one where starting them costs more than they save (about 0.1 ms for every of the
-    six or more times that a frame does it): measured, below 6000 Gaussians or as much work in pixels."""
-    return torch.get_num_threads() if count + size[0] * size[1] / 50 >= 6000 else 1
+    six or more times that a frame does it): measured, below 8000 Gaussians or as much work in pixels (about 3 ms)."""
+    return torch.get_num_threads() if count + size[0] * size[1] / 50 >= 8000 else 1
 
 
 class Workspace:
