@@ -13,6 +13,7 @@ from gaussianvae.rasterize import Filter, rasterize
 from gaussianvae.rasterize.cpu import compile as kernels
 from gaussianvae.rasterize.cpu import frame, warm_up
 from raster_cases import CASES, CLASSIC, MIP, camera, changed, compare, differs, render, scene
+from scenes import random_splats, ring_cameras
 
 
 @pytest.fixture
@@ -163,3 +164,20 @@ def test_kernels_compile_once_and_warm_up_is_silent_then(monkeypatch: pytest.Mon
     monkeypatch.setattr(kernels, "is_compiled", lambda: False)
     warm_up(Recorder())
     assert len(messages) == 1 and "compiling" in messages[0]
+
+
+def test_gradients_without_those_of_the_harmonics_are_the_same_to_the_bit() -> None:
+    splats, cameras = random_splats(300, degree=3), ring_cameras(1, 64)
+
+    def gradients(with_sh: bool) -> list[torch.Tensor | None]:
+        parts = splats.means, splats.quats, splats.scales, splats.opacities, splats.sh
+        inputs = [part.clone().requires_grad_(with_sh or index < 4) for index, part in enumerate(parts)]
+        view = cameras.viewmats[0], cameras.Ks[0], cameras.sizes[0]
+        seen = rasterize(*inputs, *view, filter=Filter("mip", 0.1), backend="cpu")
+        (seen.rgb.square().sum() + seen.depth.sum()).backward()
+        return [part.grad for part in inputs]
+
+    without, all_of_them = gradients(False), gradients(True)
+    assert without[4] is None and all_of_them[4] is not None
+    for one, other in zip(without[:4], all_of_them[:4], strict=True):
+        assert one is not None and other is not None and torch.equal(one, other)

@@ -83,7 +83,6 @@ def self_gradient(
     """
     own = training_filter(splats.recipe)
     wide = baked(splats, cameras, phi)
-    axes = quats_to_rotmats(wide.quats)
     fine = resize(cameras, 1 / min(scale, GRADIENT_SCALE))
     total = splats.means.new_zeros(len(splats))
     used = spread_views(len(cameras), views)
@@ -98,7 +97,11 @@ def self_gradient(
             ).rgb  # fmt: skip
             (reduce_image(image, cameras.sizes[view]) - target).square().sum().backward()
             assert means.grad is not None
-            total += ((means.grad[:, None, :] @ axes)[:, 0] * wide.scales).norm(dim=1)
+            for start in range(0, len(splats), ROWS_AT_ONCE):
+                rows = slice(start, start + ROWS_AT_ONCE)
+                along = (means.grad[rows, None, :] @ quats_to_rotmats(wide.quats[rows]))[:, 0]
+                total[rows] += (along * wide.scales[rows]).norm(dim=1)
+            del means
             bar.advance()
     return total
 

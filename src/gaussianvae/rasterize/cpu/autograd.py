@@ -50,11 +50,12 @@ class _Rasterize(torch.autograd.Function):
         v_rgb, v_alpha, v_depth = planes(v[0], 3), planes(v[1], 1), planes(v[2], 1)
         if v_rgb is None:
             v_rgb = np.zeros(3 * frame.size[0] * frame.size[1], np.float32)
-        gradients = [torch.from_numpy(g) for g in frame.backward(v_rgb, v_alpha, v_depth)]
+        gradients = [torch.from_numpy(g) for g in frame.backward(v_rgb, v_alpha, v_depth, ctx.needs_input_grad[-1])]
         frame.release()
         if ctx.means2d_grad is not None:
             ctx.means2d_grad.copy_(gradients[5].view(-1, 4)[: len(inputs[0])])
-        return None, None, *(g[: t.numel()].view(t.shape) for g, t in zip(gradients, inputs, strict=False))
+        shaped = [g[: t.numel()].view(t.shape) if len(g) else None for g, t in zip(gradients, inputs, strict=False)]
+        return None, None, *shaped
 
 
 def rasterize_cpu(

@@ -256,11 +256,14 @@ class Frame:
         split_tiles(weights, bounds)
         return bounds
 
-    def backward(self, v_rgb: Floats, v_alpha: Floats | None = None, v_depth: Floats | None = None) -> list[Floats]:
+    def backward(
+        self, v_rgb: Floats, v_alpha: Floats | None = None, v_depth: Floats | None = None, with_sh: bool = True
+    ) -> list[Floats]:
         """Gradients of means, quats, scales, opacities, sh and means2d (x, y, |x|, |y|), flat.
 
         Args:
             v_rgb: dL/d(red, green, blue) as planes (3 H W,); v_alpha, v_depth: planes (H W,), none is zero.
+            with_sh: without it those of sh, by far the most numbers, are left out (an empty array).
         """
         if self.workspace is None:  # released since: the state is made again, the image written over by the same
             self.forward(self.image)
@@ -271,7 +274,9 @@ class Frame:
             zeros[:] = 0.0
             v_alpha, v_depth = zeros if v_alpha is None else v_alpha, zeros if v_depth is None else v_depth
         # fresh memory, as the caller keeps it
-        gradients = [empty(p.size) for p in self.parameters] + [empty(4 * n)]
+        gradients = [*(empty(p.size) for p in self.parameters), empty(4 * n)]
+        if not with_sh:
+            gradients[4] = empty(0)
         records, slots, pairs = self.workspace["records"], self.workspace["slots"][:n], self.pairs
         length = 16 * active + 16
         walkers = threads_within(parts, 4 * length)

@@ -208,6 +208,7 @@ def project_backward(
     g = scratch(256)  # the moments, transposed
     out = scratch(256)
     v_basis = scratch(256)
+    with_sh = v_sh.size > 0
     v_sht = scratch(48 * 16)
     v_shr = scratch(48 * 16)
     nothing = scratch(48)
@@ -227,7 +228,8 @@ def project_backward(
                 for c in range(4):
                     v_quats[4 * at + c] = v_means2d[4 * at + c] = ZERO
                 v_opacities[at] = ZERO
-                write_row(nothing, 0, stride, v_sh, at, hi)
+                if with_sh:
+                    write_row(nothing, 0, stride, v_sh, at, hi)
             at += 1
         if count == 0:
             break
@@ -275,7 +277,8 @@ def project_backward(
             transpose16(v_sht, 16 * c, 16, v_shr, c, 48)
         for lane in range(count):
             i = rows[lane]
-            write_row(v_shr, 48 * lane, stride, v_sh, i, hi)
+            if with_sh:
+                write_row(v_shr, 48 * lane, stride, v_sh, i, hi)
             for c in range(3):
                 v_means[3 * i + c] = out[16 * (V_MEAN + c) + lane]
                 v_scales[3 * i + c] = out[16 * (V_SCALE + c) + lane]
