@@ -85,6 +85,7 @@ def enhance(
         ready = enhancing.prepare(given, scale, one, cameras=seen_by, lineage=history, weights=model, report=report)
         finer = (part.splats for part in ready.parts(report))
         write_parts(path, len(ready), finer, inputs, report=report)
+        report.message(f"{path}: {len(given):,} Gaussians became {len(ready):,}")
         if known is not None:  # a guess must not pass for the truth later
             write_cameras(cameras_beside(path), resize(known, 1 / scale), inputs)
 

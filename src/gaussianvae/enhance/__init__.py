@@ -54,7 +54,8 @@ class Enhancement:
         if self.plan is None:
             return
         total = self.kept.edit.num_before
-        with report.bar("blocks", len(self.plan.blocks)) as bar:
+        several = report if len(self.plan.blocks) > 1 else SILENT
+        with several.bar("blocks", len(self.plan.blocks)) as bar:
             for block in self.plan.blocks:
                 part = refine_block(self.plan, block, report)
                 yield replace(part, edit=RowEdit(self.rows[part.edit.parents], total, part.edit.born))
