@@ -31,7 +31,7 @@ from gaussianvae.growth.lineage import Level, Lineage, read_lineage, write_linea
 from scenes import random_splats, ring_cameras
 from tiny_capture import write_capture
 
-ROWS = 60
+ROWS = 600
 
 
 def _splat(name: str, ending: str, data: bytes, repack: Any = None) -> Target:

@@ -145,5 +145,5 @@ def closed_forms(splats: Splats, cameras: Cameras, phi: Float[Tensor, " N"], sca
         forms["mip"] = ClosedForm(splats, PIXEL_FILTER)
     forms["mip_kept"] = ClosedForm(baked(splats, cameras, phi), PIXEL_FILTER)
     forms["anchor"] = ClosedForm(start, PIXEL_FILTER)
-    forms["split"] = ClosedForm(split_rows(start, torch.arange(len(start)))[0], PIXEL_FILTER)
+    forms["split"] = ClosedForm(split_rows(start, torch.arange(len(start), device=start.means.device))[0], PIXEL_FILTER)
     return forms

@@ -209,3 +209,14 @@ def test_how_much_of_the_filter_is_kept(recipe: Recipe, share: float) -> None:
     assert {"as_is", "classic_view", "scale_adaptive", "mip_kept", "anchor", "split"} <= set(forms)
     assert ("mip" in forms) == (recipe.mode == "mip")
     assert len(forms["split"].splats) == 16
+
+
+@pytest.mark.parametrize("config", [EnhanceConfig(polish=0), EnhanceConfig(roi=(-1, -1, -1, 1, 1, 0), polish=0)])
+def test_everything_is_made_where_the_splat_is(config: EnhanceConfig) -> None:
+    """With a default device that holds no values, whatever isn't made on the splat's own device fails."""
+    splats = random_splats(60, recipe=Recipe("mip", 0.1, background=(0.0, 0.0, 0.0)))
+    args = {"cameras": ring_cameras(4), "weights": some_weights()}
+    expected = enhance(splats, 4.0, config, **args)  # type: ignore[arg-type]
+    with torch.device("meta"):
+        result = enhance(splats, 4.0, config, **args)  # type: ignore[arg-type]
+    assert torch.equal(result.splats.means, expected.splats.means)

@@ -92,8 +92,8 @@ def prepare(
     region = inside(splats, config.roi)
     rows, rest = torch.nonzero(region)[:, 0], torch.nonzero(~region)[:, 0]
     outside = anchor(splats.select(rest), cameras, scale)
-    observed = finish(outside, splats, torch.zeros(len(rest)), scale)
-    kept = Enhanced(observed, RowEdit(rest, len(splats), torch.zeros(len(rest), dtype=torch.bool)))
+    observed = finish(outside, splats, torch.zeros_like(outside.opacities), scale)
+    kept = Enhanced(observed, RowEdit(rest, len(splats), torch.zeros_like(rest, dtype=torch.bool)))
     if len(rest):
         known = lineage and tuple(replace(level, ancestors=level.ancestors[rows]) for level in lineage.levels)
         splats, lineage = splats.select(rows), Lineage(known) if known else None

@@ -74,7 +74,7 @@ def make_plan(
     """
     start = anchor(splats, cameras, scale)
     generator = torch.Generator().manual_seed(config.seed) if config.samples else None
-    none = torch.zeros(len(splats), dtype=torch.bool)
+    none = torch.zeros_like(splats.opacities, dtype=torch.bool)
     blocks = tuple(cut_into_blocks(splats.means, BLOCK))
     plan = Plan(splats, start, scale, config, cameras, blocks, len(blocks) > 1, none, generator)
     if config.method == "anchor" or scale == 1:
@@ -110,7 +110,7 @@ def choose_parents(
 ) -> Bool[Tensor, " N"]:
     """The rows that become two: the `count` of largest score."""
     if count == 0 or count == len(splats):
-        return torch.full((len(splats),), count > 0)
+        return torch.full_like(splats.opacities, count > 0, dtype=torch.bool)
     scores = score(config.score, splats, cameras, phi, scale, seed=config.seed, known=known, report=report)
     return choose(scores, count, config.tau, config.seed)
 

@@ -40,7 +40,7 @@ LARGEST_WINDOW = 1024
 """Side in fine pixels above which a step looks at a window of the image."""
 CHECKED, ENOUGH = 4, 12
 """Views that judge; they are kept out of the steps where there are `ENOUGH`."""
-BLACK_AND_WHITE = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+BLACK_AND_WHITE = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 class VectorAdam:
@@ -88,7 +88,7 @@ class Agreement:
     def backgrounds(self) -> Float[Tensor, "B 3"]:
         """The photos' background; black and white in turn where it is unknown."""
         known = self.given.recipe.background
-        return BLACK_AND_WHITE if known is None else torch.tensor([known])
+        return self.given.means.new_tensor(BLACK_AND_WHITE if known is None else (known,))
 
     def window(self, view: int, turn: int, limit: int = LARGEST_WINDOW) -> Cameras:
         """One camera at the low resolution, cut to a window around some Gaussian where its fine image is too large."""

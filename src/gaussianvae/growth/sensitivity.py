@@ -66,7 +66,7 @@ def curvature(splats: Splats, cameras: Cameras, views: int = DEFAULT_VIEWS, repo
     block = total.block
     for start in range(0, len(splats), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
-        turn = torch.eye(6).to(block).repeat(len(block[rows]), 1, 1)
+        turn = torch.eye(6, dtype=block.dtype, device=block.device).repeat(len(block[rows]), 1, 1)
         turn[:, :3, :3] = quats_to_rotmats(splats.quats[rows]) * splats.scales[rows, None, :]
         block[rows] = turn.transpose(1, 2) @ block[rows] @ turn
     return Curvature(total.speedy, block)

@@ -94,7 +94,7 @@ class Neighborhood:
         """Distances and rows of the `count` nearest other Gaussians (fewer are repeated) of some rows, of all by
         default."""
         n = len(self.points)
-        asked = torch.arange(n) if rows is None else rows.cpu()
+        asked = torch.arange(n, device="cpu") if rows is None else rows.cpu()
         points = self.points if rows is None else self.points[asked.numpy()]
         k = min(count + 1, n)
         found = self.tree.query(points, k=max(k, 2) if n > 1 else 1, workers=-1)
@@ -125,7 +125,7 @@ def _first_band(sh: Tensor, frames: Tensor) -> Tensor:
 def curvature_features(known: Float[Tensor, "N 7"] | None, order: Tensor, count: int) -> Tensor:
     """Seven numbers: log of the block's diagonal in the own frame, and of the projected density's energy."""
     if known is None:
-        return torch.zeros(count, 7)
+        return torch.zeros(count, 7, device=order.device)
     parts = torch.cat([known[:, 0:3].gather(1, order), known[:, 3:6].gather(1, order), known[:, 6:]], 1)
     return (parts.clamp_min(0) + 1e-4).log()
 
@@ -178,7 +178,7 @@ def make_tokens(
     """
     coarser = [level for level in (lineage.levels if lineage else ()) if level.factor > 1][-MAX_ANCESTORS:]
     distance, index = (neighborhood or Neighborhood(anchor.means)).nearest(NEIGHBORS, rows)
-    rows = torch.arange(len(anchor)) if rows is None else rows
+    rows = torch.arange(len(anchor), device=anchor.means.device) if rows is None else rows
     mine, given, n = anchor.select(rows), splats.select(rows), len(rows)
     size = phi[rows, None]
     order = mine.scales.argsort(dim=1, descending=True, stable=True)
@@ -258,10 +258,10 @@ def descendant_summary(
     weight = finer.opacities.clamp_min(1e-3) * finer.scales.clamp_min(1e-6).log().sum(1).mul(2 / 3).exp()
 
     def gather(values: Tensor) -> Tensor:
-        total = torch.zeros(n, values.shape[1]).index_add_(0, parents, values * weight[:, None])
+        total = values.new_zeros(n, values.shape[1]).index_add_(0, parents, values * weight[:, None])
         return total / mass.clamp_min(1e-30)[:, None]
 
-    mass = torch.zeros(n).index_add_(0, parents, weight)
+    mass = weight.new_zeros(n).index_add_(0, parents, weight)
     count = torch.bincount(parents, minlength=n).float()
     before = anchor.opacities * anchor.scales.clamp_min(1e-6).log().sum(1).mul(2 / 3).exp()
     spread = anchor.scales.gather(1, tokens.order)

@@ -117,7 +117,8 @@ def predict(
     parts = []
     with torch.inference_mode():
         for start in range(0, len(tokens), chunk):
-            hidden = model.encode(tokens.select(torch.arange(start, min(start + chunk, len(tokens)))))
+            rows = torch.arange(start, min(start + chunk, len(tokens)), device=tokens.own.device)
+            hidden = model.encode(tokens.select(rows))
             prior = model.prior(hidden)
             parts.append(model.decode(hidden, prior.mean if generator is None else prior.draw(generator, TEMPERATURE)))
         if not parts:

@@ -29,4 +29,4 @@ def cut_into_blocks(points: Float[Tensor, "N 3"], most: int) -> list[Int[Tensor,
         middle = len(rows) // 2
         return [*halves(np.sort(rows[order[:middle]])), *halves(np.sort(rows[order[middle:]]))]
 
-    return [torch.from_numpy(rows) for rows in halves(np.arange(len(places))) if len(rows)]
+    return [torch.from_numpy(rows).to(points.device) for rows in halves(np.arange(len(places))) if len(rows)]

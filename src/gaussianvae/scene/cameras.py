@@ -71,7 +71,7 @@ class Cameras:
 
 def spread_views(count: int, wanted: int) -> list[int]:
     """At most `wanted` of `count` views, evenly spaced."""
-    return torch.linspace(0, count - 1, min(wanted, count)).round().long().tolist()
+    return torch.linspace(0, count - 1, min(wanted, count), device="cpu").round().long().tolist()
 
 
 def scaled_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
@@ -85,6 +85,7 @@ def resize(cameras: Cameras, factor: float) -> Cameras:
     ratios = torch.tensor(
         [[new[0] / old[0], new[1] / old[1], 1.0] for new, old in zip(sizes, cameras.sizes, strict=True)],
         dtype=torch.float64,
+        device="cpu",
     )
     Ks = (cameras.Ks.double() * ratios[:, :, None].to(cameras.Ks.device)).to(cameras.Ks.dtype)
     return replace(cameras, Ks=Ks, sizes=sizes)

@@ -34,9 +34,9 @@ def round_to_8_bits(image: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
 
 def area_weights(size: int, target: int) -> Float[Tensor, "T S"]:
     """Row-stochastic matrix of the exact box average from `size` to `target` pixels (float64)."""
-    edges = torch.arange(target + 1, dtype=torch.float64) * (size / target)
+    edges = torch.arange(target + 1, dtype=torch.float64, device="cpu") * (size / target)
     left, right = edges[:-1, None], edges[1:, None]
-    pixel = torch.arange(size, dtype=torch.float64)[None]
+    pixel = torch.arange(size, dtype=torch.float64, device="cpu")[None]
     overlap = (torch.minimum(right, pixel + 1) - torch.maximum(left, pixel)).clamp_min(0)
     return overlap / overlap.sum(1, keepdim=True)
 
@@ -44,8 +44,8 @@ def area_weights(size: int, target: int) -> Float[Tensor, "T S"]:
 def bicubic_weights(size: int, target: int, a: float = -0.5) -> Float[Tensor, "T S"]:
     """Row-stochastic matrix of antialiased bicubic reduction, kernel parameter `a` (Pillow uses -0.5)."""
     scale = max(size / target, 1.0)
-    centers = (torch.arange(target, dtype=torch.float64)[:, None] + 0.5) * (size / target)
-    x = ((torch.arange(size, dtype=torch.float64)[None] + 0.5) - centers).abs() / scale
+    centers = (torch.arange(target, dtype=torch.float64, device="cpu")[:, None] + 0.5) * (size / target)
+    x = ((torch.arange(size, dtype=torch.float64, device="cpu")[None] + 0.5) - centers).abs() / scale
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = (((x - 5) * x + 8) * x - 4) * a
     weights = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
@@ -54,7 +54,7 @@ def bicubic_weights(size: int, target: int, a: float = -0.5) -> Float[Tensor, "T
 
 def blurred_area_weights(size: int, target: int, sigma: float) -> Float[Tensor, "T S"]:
     """Row-stochastic matrix of a Gaussian blur, `sigma` in target pixels, followed by the box average (float64)."""
-    pixel = torch.arange(size, dtype=torch.float64)
+    pixel = torch.arange(size, dtype=torch.float64, device="cpu")
     blur = torch.exp(-0.5 * ((pixel[:, None] - pixel) / (sigma * size / target)).square())
     return area_weights(size, target) @ (blur / blur.sum(1, keepdim=True))
 

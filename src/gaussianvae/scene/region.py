@@ -22,8 +22,8 @@ def inside(splats: Splats, box: Box | None) -> Bool[Tensor, " N"]:
         GaussianVAEError: the box is empty or holds no Gaussian.
     """
     if box is None:
-        return torch.ones(len(splats), dtype=torch.bool)
-    low, high = torch.tensor(box[:3]), torch.tensor(box[3:])
+        return torch.ones(len(splats), dtype=torch.bool, device=splats.means.device)
+    low, high = splats.means.new_tensor(box[:3]), splats.means.new_tensor(box[3:])
     if not bool((low < high).all()):
         raise GaussianVAEError(f"the region {box} is empty; give x0,y0,z0,x1,y1,z1 with x0 < x1, y0 < y1, z0 < z1")
     mask = ((splats.means >= low) & (splats.means <= high)).all(1)
