@@ -1,6 +1,7 @@
 """Real captures from photos to a finer splat: fit, enhance, refine, judged on the test views.
 
     python benchmarks/captures.py [--scenes NAME ...] [--gaussians N] [--steps N] [--json FILE]
+        [--pictures DIR]
 
 Every capture of $GAUSSIANVAE_DATA/captures at the factor that its README names, shown four times finer than its reduced
 photos (twice where the factor is 2). `mip_matched` is a fit to the same photos with as many Gaussians as `refined` has.
@@ -24,6 +25,7 @@ from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.enhance import EnhanceConfig, enhance
 from gaussianvae.evaluate import evaluate
 from gaussianvae.evaluate.baselines import cached_fit
+from gaussianvae.evaluate.pictures import write_pictures
 from gaussianvae.fitting.holdout import hold_out, select_views
 from gaussianvae.fitting.reconstruct import ReconstructConfig
 from gaussianvae.fitting.refine import refine
@@ -34,8 +36,10 @@ WORK = Path("runs/captures")
 HELD_OUT = 0.125
 
 
-def judge(name: str, data: Path, fit: ReconstructConfig, report: TerminalReporter) -> dict[str, object]:
-    """One capture's figures."""
+def judge(
+    name: str, data: Path, fit: ReconstructConfig, report: TerminalReporter, pictures: Path | None
+) -> dict[str, object]:
+    """One capture's figures; and its test views side by side."""
     photos = read_capture(data / "captures" / name, report)
     factor = FACTORS[name]
     scale = min(4.0, factor)
@@ -53,6 +57,8 @@ def judge(name: str, data: Path, fit: ReconstructConfig, report: TerminalReporte
     judged = evaluate(
         splats, photos, factor, finer, baselines=["mip_matched"], report=report, scale=scale, cache=WORK
     )  # fmt: skip
+    if pictures is not None:
+        write_pictures(pictures / name, judged)
     best = judged.best_closed
     names = ["mip", "split", "enhanced", "refined", "mip_matched"]
     return {
@@ -79,6 +85,7 @@ def main() -> None:
     parser.add_argument("--gaussians", type=int, default=20_000)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--pictures", type=Path)
     args = parser.parse_args()
     data = data_folder()
     report = TerminalReporter()
@@ -86,7 +93,7 @@ def main() -> None:
     known = json.loads(args.json.read_text())["rows"] if args.json and args.json.is_file() else []
     rows = {row["scene"]: row for row in known}
     for name in args.scenes:
-        rows[name] = judge(name, data, fit, report)
+        rows[name] = judge(name, data, fit, report, args.pictures)
         print(json.dumps(rows[name]), flush=True)
         if args.json:
             content = {"gaussians": args.gaussians, "steps": args.steps, "rows": [rows[key] for key in sorted(rows)]}
