@@ -142,7 +142,7 @@ def enhance(
     if len(splats) == 0:
         return Enhanced(_finished(splats, torch.zeros(0), scale), unchanged(0))
     if splats.recipe.mode is None:
-        splats = replace(splats, recipe=guess_recipe(splats))
+        splats = replace(splats, recipe=guess_recipe(splats, cameras))
         report.message(f"the splat doesn't say how it was trained; its sizes look like a {splats.recipe.mode} fit")
     start = anchor(splats, cameras, scale)
     region = inside(splats, config.roi)
@@ -168,14 +168,16 @@ def with_background(splats: Splats, cameras: Cameras, report: Reporter = SILENT)
 
 
 def _trusted(ways: Sequence[Way], rule: Agreement, start: Splats, report: Reporter) -> tuple[Splats, RowEdit]:
-    """The first way whose result shows, brought down, about what the given splat shows; the last where none does."""
+    """The first way whose result shows, brought down, about what the given splat shows; the closest where none does."""
     views = spread_views(len(rule.cameras), CHECKED)
-    if not views:
+    if not views or len(ways) == 1:
         return ways[0]()
-    bound = CLOSE - SHORTFALL
-    for tried, way in enumerate(ways[:-1]):
+    bound, best, closest = CLOSE - SHORTFALL, -math.inf, ways[0]
+    for tried, way in enumerate(ways):
         fine, edit = way()
         agreement = rule.decibels(fine, views)
+        if agreement > best:
+            best, closest = agreement, way
         if tried == 0 and agreement < bound:
             bound = min(bound, rule.decibels(start, views) - SHORTFALL)
         if agreement >= bound:
@@ -185,7 +187,7 @@ def _trusted(ways: Sequence[Way], rule: Agreement, start: Splats, report: Report
                 f"it has Gaussians larger than most that the model was trained on, and what is predicted disagrees "
                 f"with it ({agreement:.1f} dB): the larger ones are left as they are"
             )
-    return ways[-1]()
+    return closest()
 
 
 def _divide(
