@@ -1,4 +1,4 @@
-"""What a bare splat's estimated cameras are worth: pixels against true ones, and gain with true against estimated cameras.
+"""What a bare splat's estimated cameras are worth: their pixels against the true ones, and the gain with either.
 
     python benchmarks/bare.py [--scenes NAME ...] [--fits FOLDER ...] [--no-gain] [--json FILE]
 
@@ -18,16 +18,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from captures import FACTORS
 from gain import data_folder
 from guesses import bare
 
+from captures import FACTORS
 from gaussianvae.captures import read_capture
 from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.enhance import enhance
 from gaussianvae.evaluate import evaluate
 from gaussianvae.formats import read_splats
-from gaussianvae.guess import circles, stand_ins, guess_pixel
+from gaussianvae.guess import circles, guess_pixel, stand_ins
 from gaussianvae.scene.cameras import Cameras, footprints, resize
 from gaussianvae.scene.splats import Splats
 

@@ -38,7 +38,7 @@ OBSERVED, REFINED, INVENTED = 0.0, 1.0, 2.0
 MAX_SCALE = 8.0
 FULL_FROM = 1.5
 """The smallest scale trained on; below it the residuals fade out towards scale 1."""
-TRUST = (math.inf, 16.0, 8.0, 4.0, 2.0, 0.0)
+TRUST = (math.inf, 16.0, 8.0, 4.0, 2.0)
 """Sizes in LR pixels above which the model's residuals fade out, tried in turn until the result agrees with the splat:
 walls and skies of real scenes are covered by Gaussians far larger than those of the objects that it was trained on."""
 LARGE, RARE = 8.0, 0.01
@@ -168,16 +168,14 @@ def with_background(splats: Splats, cameras: Cameras, report: Reporter = SILENT)
 
 
 def _trusted(ways: Sequence[Way], rule: Agreement, start: Splats, report: Reporter) -> tuple[Splats, RowEdit]:
-    """The first way whose result shows, brought down, about what the given splat shows; the closest where none does."""
+    """The first way whose result shows, brought down, about what the given splat shows; the last where none does."""
     views = spread_views(len(rule.cameras), CHECKED)
-    if not views or len(ways) == 1:
+    if not views:
         return ways[0]()
-    bound, best, closest = CLOSE - SHORTFALL, -math.inf, ways[0]
-    for tried, way in enumerate(ways):
+    bound = CLOSE - SHORTFALL
+    for tried, way in enumerate(ways[:-1]):
         fine, edit = way()
         agreement = rule.decibels(fine, views)
-        if agreement > best:
-            best, closest = agreement, way
         if tried == 0 and agreement < bound:
             bound = min(bound, rule.decibels(start, views) - SHORTFALL)
         if agreement >= bound:
@@ -187,7 +185,7 @@ def _trusted(ways: Sequence[Way], rule: Agreement, start: Splats, report: Report
                 f"it has Gaussians larger than most that the model was trained on, and what is predicted disagrees "
                 f"with it ({agreement:.1f} dB): the larger ones are left as they are"
             )
-    return closest()
+    return ways[-1]()
 
 
 def _divide(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from gaussianvae.guess.cameras import Estimate, circles, estimate_cameras, stand_ins
+from gaussianvae.guess.cameras import Estimate, estimate_cameras, stand_ins
+from gaussianvae.guess.outside import circles
 from gaussianvae.guess.pixel import SPACING_FINE, guess_angle, guess_pixel, pixel_features, spacing
-from gaussianvae.guess.recipe import guess_background, guess_recipe, rim_contrast, size_spread
+from gaussianvae.guess.recipe import guess_background, guess_recipe, rim_contrast, size_spread, unevenness
 
 __all__ = [
     "SPACING_FINE",
     "Estimate",
     "circles",
     "estimate_cameras",
-    "stand_ins",
     "guess_angle",
     "guess_background",
     "guess_pixel",
@@ -20,4 +20,6 @@ __all__ = [
     "rim_contrast",
     "size_spread",
     "spacing",
+    "stand_ins",
+    "unevenness",
 ]

@@ -23,8 +23,8 @@ PIXEL = {"classic": (1.703, -2.42, 0.383), "mip": (0.694, 0.686, 1.213)}
 """ln(pixel / large size) as constant + a * median opacity + b * ln(median middle size / large size), by mode. Over fits
 left out, the error's standard deviation is 0.26 for classic and 0.41 for mip fits."""
 SCENE_PIXEL = 0.285
-"""Pixel / large size, of scenes seen from within, sizes first divided by distance; in eleven fits of seven scenes, mip and
-classic, 0.23 to 0.34."""
+"""Pixel / large size, of scenes seen from within, sizes first divided by distance; in eleven fits of six scenes, mip
+and classic, 0.23 to 0.34."""
 SPACING_MOST, SPACING_FINE = 1.0, 0.24
 """Pixel per spacing of visible Gaussians: the 95 % and the 5 % quantile over classic fits. A larger
 pixel is not believed: the splat is unlike those fits, and a pixel that is too small blurs nothing."""

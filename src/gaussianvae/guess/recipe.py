@@ -18,11 +18,10 @@ from gaussianvae.scene.cameras import Cameras, footprints, spread_views
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.splats import Splats
 
-UNEVEN_MIDDLE = 1.05
-"""Above this spread of their middle sizes, Gaussians are a classic fit's (mip: 0.10-1.10, classic: 1.02-3.05)."""
-DEEP, UNEVEN_SCENE = 1.5, 1.28
-"""The same bound where distances differ by more than that factor (10 % to 90 % quantile; objects: 1.1 to 1.3): scenes with
-near and far parts (mip: 0.80-1.17, classic: 1.41-2.00)."""
+UNEVEN = 1.6
+"""Above this `unevenness`, Gaussians are a classic fit's. Of 295 fits of objects all but one lie on the right side
+(mip: at most 1.47, classic: 1.54, then 1.72 and more), and of eleven of real and synthetic scenes all (mip: 1.10-1.58,
+classic: 1.79-3.53)."""
 EVEN_LEAST = 0.37
 """Below this spread of their least sizes, a mip fit had a 3D filter (with: 0.10-0.32, without: 0.42-1.29)."""
 RIM = (0.02, 0.5)
@@ -39,23 +38,36 @@ def size_spread(sizes: Float[Tensor, " N"]) -> float:
     return float(middle - low)
 
 
+def unevenness(middle: Float[Tensor, " N"], opacities: Float[Tensor, " N"]) -> float:
+    """How far the smallest Gaussians lie below the others, less twice how much more opaque they are.
+
+    A classic fit widens whatever is too small to be seen, at no cost; a mip fit dims it, so that it must be opaque.
+
+    Args:
+        middle: each Gaussian's middle size, > 0, any unit.
+        opacities: 0-1.
+    """
+    logs = middle.clamp_min(1e-12).log()
+    least, small, half = torch.quantile(logs, torch.tensor([0.02, 0.1, 0.5])).tolist()
+    tiny = opacities[logs <= small]
+    return float(half - least - 2 * (tiny.median() - opacities.median()))
+
+
 def guess_recipe(splats: Splats, cameras: Cameras | None = None) -> Recipe:
     """The likely recipe of a splat that doesn't say: classic fits shrink many Gaussians far below what they could see.
 
     Args:
         splats: N Gaussians; of an empty splat its own recipe is returned.
-        cameras: those of its photos, or an estimate; sizes are then measured in pixels, which grow with distance.
+        cameras: those of its photos, or an estimate: sizes are then measured in their pixels, as they grow with
+            distance in a scene.
     """
     if len(splats) == 0:
         return splats.recipe
     some = every_kth(splats)
-    ordered, bound = some.scales.sort(dim=1).values, UNEVEN_MIDDLE
+    ordered = some.scales.sort(dim=1).values
     if cameras is not None and len(cameras) > 0:
-        phi = footprints(cameras, some.means, average=True).clamp_min(1e-12)
-        ordered = ordered / phi[:, None]
-        near, far = torch.quantile(phi, torch.tensor([0.1, 0.9])).tolist()
-        bound = UNEVEN_SCENE if far > DEEP * near else bound
-    if size_spread(ordered[:, 1]) > bound:
+        ordered = ordered / footprints(cameras, some.means, average=True).clamp_min(1e-12)[:, None]
+    if unevenness(ordered[:, 1], some.opacities) > UNEVEN:
         return replace(splats.recipe, mode="classic", eps2d=0.3, filter_3d=False)
     return replace(splats.recipe, mode="mip", eps2d=0.1, filter_3d=size_spread(ordered[:, 0]) < EVEN_LEAST)
 
