@@ -34,6 +34,7 @@ from gaussianvae.guess import (
     rim_contrast,
     size_spread,
     spacing,
+    unevenness,
 )
 from gaussianvae.model.shards import read_shard, shard_paths
 from gaussianvae.scene.cameras import footprints
@@ -50,7 +51,7 @@ def over_shards(folder: Path) -> dict[str, object]:
     """Counts of right guesses, and the regression of ln(pixel / large size) with its error on fits left out."""
     inputs: dict[str, list[list[float]]] = {"classic": [], "mip": []}
     right = {"mode": 0, "filter_3d": 0}
-    middle: dict[str, list[float]] = {"classic": [], "mip": []}
+    uneven: dict[str, list[float]] = {"classic": [], "mip": []}
     least: dict[str, list[float]] = {"with 3D filter": [], "without": []}
     spaced: list[float] = []
     contrast: dict[str, list[float]] = {"black": [], "white": []}
@@ -72,7 +73,7 @@ def over_shards(folder: Path) -> dict[str, object]:
         large, features = pixel_features(shard.splats)
         phi = float(footprints(shard.cameras, shard.splats.means, average=True).median())
         ordered = shard.splats.scales.sort(dim=1).values
-        middle[str(truth.mode)].append(size_spread(ordered[:, 1]))
+        uneven[str(truth.mode)].append(unevenness(ordered[:, 1], shard.splats.opacities))
         if truth.mode == "mip":
             least["with 3D filter" if truth.filter_3d else "without"].append(size_spread(ordered[:, 0]))
         else:
@@ -83,7 +84,7 @@ def over_shards(folder: Path) -> dict[str, object]:
         "right": right,
         "background": background,
         "rim_contrast": {name: np.quantile(v, [0.1, 0.5, 0.9]).round(2).tolist() for name, v in contrast.items()},
-        "middle_spread": {name: [round(min(v), 2), round(max(v), 2)] for name, v in middle.items()},
+        "unevenness": {name: [round(min(v), 2), round(max(v), 2)] for name, v in uneven.items()},
         "least_spread_of_mip": {name: [round(min(v), 2), round(max(v), 2)] for name, v in least.items()},
         "classic_pixel_per_spacing": dict(
             zip(("5 %", "95 %"), np.quantile(spaced, [0.05, 0.95]).round(2), strict=True)

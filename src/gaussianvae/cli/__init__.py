@@ -23,7 +23,7 @@ COMMANDS = {
     "enhance": "Make a splat finer: predict and refine Gaussians.",
     "refine": "Make a splat finer by its low-resolution photos.",
     "evaluate": "Judge a splat, and finer ones made from it, at a finer resolution.",
-    "render": "Render a splat from a capture's cameras or from an orbit.",
+    "render": "Render a splat from a capture's cameras, an orbit or an estimate.",
     "convert": "Write a splat in another format.",
     "info": "Say what is in a splat file or a capture.",
     "synthesize": "Make captures with known truth, from nothing or from a mesh.",

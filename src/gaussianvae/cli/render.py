@@ -15,9 +15,10 @@ from gaussianvae.errors import GaussianVAEError
 from gaussianvae.evaluate.pictures import save_png
 from gaussianvae.formats import read_splats
 from gaussianvae.frames_check import check_frames
+from gaussianvae.guess import stand_ins
 from gaussianvae.progress import Reporter
 from gaussianvae.rasterize import render as draw
-from gaussianvae.scene.cameras import Cameras, resize
+from gaussianvae.scene.cameras import Cameras, resize, spread_views
 from gaussianvae.scene.orbits import orbit as circle
 from gaussianvae.scene.splats import Splats
 
@@ -31,13 +32,14 @@ def render(
     factor: float = 1.0,
     views: Literal["test", "train", "all"] = "test",
     orbit: int | None = None,
+    estimated: int | None = None,
     size: int = 512,
     elevation: float = 20.0,
     up: tuple[float, float, float] = (0.0, 0.0, 1.0),
     background: str = "black",
     filter: Literal["own", "pixel", "classic"] = "own",
 ) -> None:
-    """Render a splat as PNGs, from a capture's cameras or from an orbit.
+    """Render a splat as PNGs: from a capture's cameras, an orbit, or where its photos seem to have been taken.
 
     Args:
         splats: The splat.
@@ -46,22 +48,31 @@ def render(
         factor: Reduction of the capture's image size.
         views: Which of the capture's views.
         orbit: Take this many views on a circle around the splat.
-        size: Width and height of the orbit's pictures in pixels.
+        estimated: Take this many of the views that its photos seem to have had: around an object, but from within a
+            room, a street or another scene, which an orbit shows from behind its walls.
+        size: Width and height of the pictures of an orbit or an estimate in pixels.
         elevation: Degrees of the orbit above the horizon.
-        up: The world's upward direction for the orbit.
+        up: The world's upward direction for the orbit or the estimate.
         background: Under the splat: black, white or r,g,b.
         filter: Pixel filter: the one that the splat was trained with, a true pixel's, or what most viewers do.
     """
-    if (capture is None) == (orbit is None):
-        raise GaussianVAEError("give either --capture C (with --factor F) or --orbit N (with --size PX)")
+    if [capture, orbit, estimated].count(None) != 2:
+        raise GaussianVAEError(
+            "give either --capture C (with --factor F), or --orbit N or --estimated N (with --size PX)"
+        )
+    if estimated is not None and estimated < 1:
+        raise GaussianVAEError(f"{estimated} estimated views; there must be at least 1")
     color = parse_background(background)
     report = TerminalReporter()
     given = read_splats(splats, report=report)
-    cameras = (
-        _capture_cameras(splats.name, given, capture, factor, views, report)
-        if capture is not None
-        else circle(given, orbit or 0, size, elevation, up)
-    )
+    if capture is not None:
+        cameras = _capture_cameras(splats.name, given, capture, factor, views, report)
+    elif estimated is not None:
+        found = stand_ins(given, size, up, report)
+        report.message(found.views)
+        cameras = found.cameras.select(spread_views(len(found.cameras), estimated))
+    else:
+        cameras = circle(given, orbit or 0, size, elevation, up)
     check_folder(output)
     pixel = {"own": training_filter(given.recipe), "pixel": PIXEL_FILTER, "classic": CLASSIC_VIEW}[filter]
     with report.bar("render", len(cameras)) as bar, torch.no_grad():

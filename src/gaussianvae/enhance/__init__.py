@@ -87,7 +87,7 @@ def prepare(
     if len(splats) == 0:
         return Enhancement(None, torch.arange(0), Enhanced(finish(splats, splats, torch.zeros(0), scale), unchanged(0)))
     if splats.recipe.mode is None:
-        splats = replace(splats, recipe=guess_recipe(splats))
+        splats = replace(splats, recipe=guess_recipe(splats, cameras))
         report.message(f"the splat doesn't say how it was trained; its sizes look like a {splats.recipe.mode} fit")
     region = inside(splats, config.roi)
     rows, rest = torch.nonzero(region)[:, 0], torch.nonzero(~region)[:, 0]

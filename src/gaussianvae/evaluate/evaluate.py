@@ -130,7 +130,8 @@ def evaluate(
     if splats.recipe.factor is not None and abs(splats.recipe.factor / factor - 1) > 1e-3:
         report.message(f"the splat says that it was trained at factor {splats.recipe.factor:g}, not {factor:g}")
     if splats.recipe.mode is None:
-        splats = replace(splats, recipe=guess_recipe(splats))
+        trained = resize(capture.cameras.select(capture.train), factor)
+        splats = replace(splats, recipe=guess_recipe(splats, trained))
         report.message(f"the splat doesn't say how it was trained; its sizes look like a {splats.recipe.mode} fit")
     closed = closed_methods(splats, capture, protocol)
     methods = closed + rival_methods(rivals)

@@ -1,0 +1,104 @@
+"""The likely recipe of a splat that doesn't say, and the background of its photos.
+
+The statistics are free of unit and were fitted to some 300 fits of known recipe (`benchmarks/guesses.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gaussianvae.guess.sample import every_kth
+from gaussianvae.rasterize import render
+from gaussianvae.rasterize.types import Filter
+from gaussianvae.scene.cameras import Cameras, footprints, spread_views
+from gaussianvae.scene.recipe import Recipe
+from gaussianvae.scene.splats import Splats
+
+UNEVEN = 1.6
+"""Above this `unevenness`, Gaussians are a classic fit's. Of 295 fits of objects all but one lie on the right side
+(mip: at most 1.47, classic: 1.54, then 1.72 and more), and of eleven of real and synthetic scenes all (mip: 1.10-1.58,
+classic: 1.79-3.53)."""
+EVEN_LEAST = 0.37
+"""Below this spread of their least sizes, a mip fit had a 3D filter (with: 0.10-0.32, without: 0.42-1.29)."""
+RIM = (0.02, 0.5)
+"""Alpha of the pixels at an object's rim: there a fit mixes in the background that its photos had."""
+DARKER, BRIGHTER = -0.02, 0.03
+"""Rim minus interior, medians of gray: below the one the photos' background was black, above the other white; between
+them nothing is said."""
+FEWEST_RIM_PIXELS = 50
+
+
+def size_spread(sizes: Float[Tensor, " N"]) -> float:
+    """ln(median / 10 % quantile): how uneven sizes are."""
+    low, middle = torch.quantile(sizes.clamp_min(1e-12).log(), torch.tensor([0.1, 0.5])).tolist()
+    return float(middle - low)
+
+
+def unevenness(middle: Float[Tensor, " N"], opacities: Float[Tensor, " N"]) -> float:
+    """How far the smallest Gaussians lie below the others, less twice how much more opaque they are.
+
+    A classic fit widens whatever is too small to be seen, at no cost; a mip fit dims it, so that it must be opaque.
+
+    Args:
+        middle: each Gaussian's middle size, > 0, any unit.
+        opacities: 0-1.
+    """
+    logs = middle.clamp_min(1e-12).log()
+    least, small, half = torch.quantile(logs, torch.tensor([0.02, 0.1, 0.5])).tolist()
+    tiny = opacities[logs <= small]
+    return float(half - least - 2 * (tiny.median() - opacities.median()))
+
+
+def guess_recipe(splats: Splats, cameras: Cameras | None = None) -> Recipe:
+    """The likely recipe of a splat that doesn't say: classic fits shrink many Gaussians far below what they could see.
+
+    Args:
+        splats: N Gaussians; of an empty splat its own recipe is returned.
+        cameras: those of its photos, or an estimate: sizes are then measured in their pixels, as they grow with
+            distance in a scene.
+    """
+    if len(splats) == 0:
+        return splats.recipe
+    some = every_kth(splats)
+    ordered = some.scales.sort(dim=1).values
+    if cameras is not None and len(cameras) > 0:
+        ordered = ordered / footprints(cameras, some.means, average=True).clamp_min(1e-12)[:, None]
+    if unevenness(ordered[:, 1], some.opacities) > UNEVEN:
+        return replace(splats.recipe, mode="classic", eps2d=0.3, filter_3d=False)
+    return replace(splats.recipe, mode="mip", eps2d=0.1, filter_3d=size_spread(ordered[:, 0]) < EVEN_LEAST)
+
+
+def rim_contrast(splats: Splats, cameras: Cameras, pixel: Filter, most: int = 4) -> float | None:
+    """How much brighter the rim of what a splat shows is than its interior, medians of gray (0-1) over a few views.
+
+    Args:
+        splats: N Gaussians.
+        cameras: that see them as their photos did.
+        pixel: the filter that they were trained through.
+        most: views to render.
+
+    Returns:
+        -1 to 1; None where a splat has no rim to speak of, as a room has none.
+    """
+    rim, inner = [], []
+    with torch.no_grad():
+        for view in spread_views(len(cameras), most):
+            seen = render(splats, cameras, view, filter=pixel)
+            gray = (seen.rgb / seen.alpha.clamp_min(1e-3)[..., None]).clamp(0, 1).mean(2)
+            rim.append(gray[(seen.alpha > RIM[0]) & (seen.alpha < RIM[1])])
+            inner.append(gray[seen.alpha > 0.95])
+    if not rim or min(len(torch.cat(rim)), len(torch.cat(inner))) < FEWEST_RIM_PIXELS:
+        return None
+    return float(torch.cat(rim).median() - torch.cat(inner).median())
+
+
+def guess_background(splats: Splats, cameras: Cameras, pixel: Filter) -> tuple[float, float, float] | None:
+    """The likely color beyond the scene in a splat's photos, by `rim_contrast`: black, white, or None where unsure."""
+    contrast = rim_contrast(splats, cameras, pixel)
+    if contrast is None or DARKER <= contrast <= BRIGHTER:
+        return None
+    return (0.0, 0.0, 0.0) if contrast < DARKER else (1.0, 1.0, 1.0)
