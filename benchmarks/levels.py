@@ -47,10 +47,11 @@ def _mean(metric: Callable[..., float], images: torch.Tensor, target: torch.Tens
 def judge(folder: Path, level: int, pictures: Path | None) -> dict[str, object]:
     """One level against the next finer one."""
     given, truth = (read_splats(folder / f"lod{number}") for number in (level, level - 1))
-    given, truth = (replace(splats, recipe=guess_recipe(splats)) for splats in (given, truth))
+    cameras = estimate_cameras(given)
+    given = replace(given, recipe=guess_recipe(given, cameras))
+    truth = replace(truth, recipe=guess_recipe(truth, estimate_cameras(truth)))
     rings = [orbit(truth, 12, SIZE, elevation, UP) for elevation in (20.0, 50.0)]
     target = renders(truth, training_filter(truth.recipe), rings)
-    cameras = estimate_cameras(given)
     forms = closed_forms(given, cameras, footprints(cameras, given.means), SCALE)
     shown = {name: renders(form.splats, form.filter, rings) for name, form in forms.items()}
     for name, config in (("enhanced", EnhanceConfig()), ("one_pass", EnhanceConfig(polish=0))):

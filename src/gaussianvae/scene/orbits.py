@@ -65,7 +65,7 @@ def orbit(
         raise GaussianVAEError(f"an orbit of {count} views of {size} px; both must be at least 1")
     if not abs(elevation) < 90:
         raise GaussianVAEError(f"the elevation is {elevation:g} degrees; allowed is between -90 and 90")
-    upward = torch.tensor(up)
+    upward = torch.tensor(up, dtype=torch.float32)
     if not bool(upward.isfinite().all()) or float(upward.norm()) == 0:
         raise GaussianVAEError(f"the upward direction {up} has no length; give for instance 0 0 1")
     upward = upward / upward.norm()
