@@ -38,7 +38,7 @@ OBSERVED, REFINED, INVENTED = 0.0, 1.0, 2.0
 MAX_SCALE = 8.0
 FULL_FROM = 1.5
 """The smallest scale trained on; below it the residuals fade out towards scale 1."""
-TRUST = (math.inf, 16.0, 8.0, 4.0, 2.0)
+TRUST = (math.inf, 16.0, 8.0, 4.0, 2.0, 0.0)
 """Sizes in LR pixels above which the model's residuals fade out, tried in turn until the result agrees with the splat:
 walls and skies of real scenes are covered by Gaussians far larger than those of the objects that it was trained on."""
 LARGE, RARE = 8.0, 0.01
@@ -168,9 +168,12 @@ def with_background(splats: Splats, cameras: Cameras, report: Reporter = SILENT)
 
 
 def _trusted(ways: Sequence[Way], rule: Agreement, start: Splats, report: Reporter) -> tuple[Splats, RowEdit]:
-    """The first way whose result shows, brought down, about what the given splat shows; the last where none does."""
+    """The first way whose result shows, brought down, about what the given splat shows; else the closer of the last two.
+
+    What is divided without the model disagrees a little, too: few of its changes are often closer than none.
+    """
     views = spread_views(len(rule.cameras), CHECKED)
-    if not views:
+    if not views or len(ways) == 1:
         return ways[0]()
     bound = CLOSE - SHORTFALL
     for tried, way in enumerate(ways[:-1]):
@@ -185,7 +188,8 @@ def _trusted(ways: Sequence[Way], rule: Agreement, start: Splats, report: Report
                 f"it has Gaussians larger than most that the model was trained on, and what is predicted disagrees "
                 f"with it ({agreement:.1f} dB): the larger ones are left as they are"
             )
-    return ways[-1]()
+    little, nothing = ways[-2](), ways[-1]()
+    return little if rule.decibels(little[0], views) > rule.decibels(nothing[0], views) else nothing
 
 
 def _divide(
