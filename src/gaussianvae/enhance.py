@@ -168,7 +168,7 @@ def with_background(splats: Splats, cameras: Cameras, report: Reporter = SILENT)
 
 
 def _trusted(ways: Sequence[Way], rule: Agreement, start: Splats, report: Reporter) -> tuple[Splats, RowEdit]:
-    """The first way whose result shows, brought down, about what the given splat shows; else the closer of the last two.
+    """The first way whose result shows, brought down, about what the splat shows; else the closer of the last two.
 
     What is divided without the model disagrees a little, too: few of its changes are often closer than none.
     """
