@@ -54,7 +54,7 @@ def test_the_estimated_width_does_not_depend_on_the_unit() -> None:
 
 
 def test_the_smallest_of_a_mip_fit_are_the_most_opaque() -> None:
-    """Too small to be seen, they are dimmed by a mip filter but widened by a classic one: same sizes, other opacities."""
+    """What is too small to be seen is dimmed by a mip filter, and widened by a classic one."""
     splats = replace(random_splats(3000), recipe=Recipe())
     sizes = torch.exp(0.75 * torch.randn(3000, 1, generator=torch.Generator().manual_seed(1)) - 4)
     splats = replace(splats, scales=sizes.expand(-1, 3), opacities=torch.full((3000,), 0.6))
