@@ -57,7 +57,7 @@ def ratio_quantiles(splats: Splats, truth: Cameras, estimate: Cameras) -> list[f
     """10, 50 and 90 % of estimated over true mean footprints, over visible Gaussians."""
     means = splats.means[splats.opacities > 0.2]
     ratio = footprints(estimate, means, average=True) / footprints(truth, means, average=True)
-    return torch.quantile(ratio, torch.tensor([0.1, 0.5, 0.9])).numpy().round(2).tolist()
+    return [round(value, 2) for value in torch.quantile(ratio, torch.tensor([0.1, 0.5, 0.9])).tolist()]
 
 
 def judge(name: str, path: Path, data: Path, gain: bool, report: TerminalReporter) -> dict[str, object]:

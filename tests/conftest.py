@@ -19,6 +19,7 @@ install_import_hook(
         "gaussianvae.scene",
         "gaussianvae.antialias",
         "gaussianvae.growth",
+        "gaussianvae.guess",
         "gaussianvae.model",
         "gaussianvae.enhance",
         "gaussianvae.evaluate",

@@ -86,6 +86,9 @@ def test_render_from_a_capture_and_from_an_orbit(folder: Path, tmp_path: Path) -
     assert names_in(tmp_path / "b") == ["orbit_000.png", "orbit_001.png"]
     picture = np.asarray(Image.open(tmp_path / "b" / "orbit_000.png"))
     assert picture.shape == (40, 40, 3) and picture[0, 0].min() > 250 and picture[20, 20].min() < 200
+    assert main([*argv, str(tmp_path / "c"), "--estimated", "3", "--size", "40", "--up", "0", "-1", "0"]) == 0
+    assert names_in(tmp_path / "c") == ["view_000.png", "view_001.png", "view_002.png"]
+    assert np.asarray(Image.open(tmp_path / "c" / "view_001.png"))[20, 20].max() > 0
 
 
 def test_commands_say_when_a_splat_is_in_another_frame_than_its_capture(
@@ -244,6 +247,9 @@ def test_outputs_that_can_t_be_written_are_refused_before_the_work(
     [
         (["render", "LR", "-o", "out"], "either --capture"),
         (["render", "LR", "-o", "out", "--orbit", "0"], "at least 1"),
+        (["render", "LR", "-o", "out", "--estimated", "0"], "at least 1"),
+        (["render", "LR", "-o", "out", "--estimated", "2", "--orbit", "3"], "either --capture"),
+        (["render", "LR", "-o", "out", "--estimated", "2", "--size", "0"], "at least 1"),
         (["render", "LR", "-o", "out", "--capture", "toy", "--factor", "0"], "above 0"),
         (["evaluate", "LR", "toy", "--factor", "4", "--with", "nothing"], "NAME=FILE"),
         (["evaluate", "LR", "toy", "--factor", "4", "--baselines", "nerf"], "choose from"),

@@ -18,11 +18,13 @@ from gaussianvae.guess import (
     guess_recipe,
     spacing,
 )
+from gaussianvae.guess.outside import pinholes
 from gaussianvae.progress import Silent
 from gaussianvae.rasterize import Filter
 from gaussianvae.scene.cameras import footprints
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.splats import concatenate
+from rooms import room
 from scenes import random_splats, ring_cameras
 
 
@@ -43,7 +45,36 @@ def test_guesses_do_not_depend_on_the_unit(unit: float, seed: int) -> None:
     grown = replace(splats, means=unit * splats.means, scales=unit * splats.scales)
     assert guess_recipe(grown) == guess_recipe(splats)
     assert guess_pixel(grown) == pytest.approx(unit * guess_pixel(splats), rel=1e-3)
+
+
+def test_the_estimated_width_does_not_depend_on_the_unit() -> None:
+    splats = replace(random_splats(300), recipe=Recipe())
+    grown = replace(splats, means=30 * splats.means, scales=30 * splats.scales)
     assert abs(estimate_cameras(grown).sizes[0][0] - estimate_cameras(splats).sizes[0][0]) <= 1
+
+
+def test_the_smallest_of_a_mip_fit_are_the_most_opaque() -> None:
+    """What is too small to be seen is dimmed by a mip filter, and widened by a classic one."""
+    splats = replace(random_splats(3000), recipe=Recipe())
+    sizes = torch.exp(0.75 * torch.randn(3000, 1, generator=torch.Generator().manual_seed(1)) - 4)
+    splats = replace(splats, scales=sizes.expand(-1, 3), opacities=torch.full((3000,), 0.6))
+    small = sizes[:, 0] <= sizes.quantile(0.1)
+    opaque = replace(splats, opacities=torch.where(small, torch.tensor(0.8), splats.opacities))
+    faint = replace(splats, opacities=torch.where(small, torch.tensor(0.4), splats.opacities))
+    assert (guess_recipe(opaque).mode, guess_recipe(faint).mode) == ("mip", "classic")
+
+
+def test_sizes_that_grow_with_distance_are_even_in_pixels() -> None:
+    splats = room()
+    means = torch.cat([splats.means, 8 * splats.means])  # a second room, eight times as far and as large
+    doubled = replace(concatenate([splats, splats]), means=means, recipe=Recipe())
+    eye = pinholes(torch.tensor([[-1.0, 2.5, 1.5]]), torch.tensor([[3.0, 2.5, 1.5]]), 10.0, 100)
+    scales = (
+        doubled.scales[:, :1].median() * torch.exp(0.3 * torch.randn(len(means), 3)) * footprints(eye, means)[:, None]
+    )
+    even = replace(doubled, scales=scales)
+    assert guess_recipe(even).mode == "classic"
+    assert guess_recipe(even, eye).mode == "mip"
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.guess.outside import Z_UP, circles, pinholes
-from gaussianvae.guess.pixel import VISIBLE, guess_angle, guess_pixel
-from gaussianvae.guess.sample import every_kth
+from gaussianvae.guess.pixel import guess_angle, guess_pixel
+from gaussianvae.guess.sample import VISIBLE, every_kth
 from gaussianvae.guess.stand import FIELD_OF_VIEW, find_stand
 from gaussianvae.progress import SILENT, Reporter
 from gaussianvae.scene.cameras import NEAR, Cameras, footprints, project, resize
@@ -92,10 +92,11 @@ def stand_ins(
         raise GaussianVAEError(f"the images are said to be {known} px wide; the width must be at least 1")
     how: Literal["given", "remembered", "estimated"]
     how = "given" if width is not None else "remembered" if known is not None else "estimated"
-    around = circles(splats, 1, up or Z_UP)  # complains about the direction before the search
+    some = every_kth(splats)
+    around = circles(some, 1, up or Z_UP)  # complains about the direction before the search
     stand = find_stand(splats, _field_of_view(splats), report)
     if not stand.within:
-        known = known or _bounded(float(footprints(around, splats.means, average=True).median()) / guess_pixel(splats))
+        known = known or _bounded(float(footprints(around, some.means, average=True).median()) / guess_pixel(splats))
         return Estimate(resize(around, 1 / known), "object", how)
     cameras = stand.cameras
     forward = cameras.viewmats[:, 2, :3]
@@ -103,7 +104,7 @@ def stand_ins(
     side = cameras.sizes[0][0]
     places = cameras.positions
     cameras = pinholes(places, places + forward, float(cameras.focals[0]), side, upright)
-    known = known or _bounded(side / (guess_angle(*_seen(splats, cameras)) * float(cameras.focals[0])))
+    known = known or _bounded(side / (guess_angle(*_seen(some, cameras)) * float(cameras.focals[0])))
     return Estimate(resize(cameras, side / known), "scene", how)
 
 
@@ -115,12 +116,11 @@ def _field_of_view(splats: Splats) -> float:
 
 def _seen(splats: Splats, cameras: Cameras) -> tuple[Splats, Float[Tensor, " M"]]:
     """The Gaussians that some view has in its frame (all where none is visible), and their mean distances."""
-    some = every_kth(splats)
-    seen = torch.zeros(len(some), dtype=torch.bool)
+    seen = torch.zeros(len(splats), dtype=torch.bool)
     for view in range(len(cameras)):
-        pixels, depths = project(cameras, view, some.means)
+        pixels, depths = project(cameras, view, splats.means)
         seen |= (depths > NEAR) & ((pixels >= 0) & (pixels < cameras.sizes[view][0])).all(1)
-    some = some.select(seen) if bool((seen & (some.opacities > VISIBLE)).any()) else some
+    some = splats.select(seen) if bool((seen & (splats.opacities > VISIBLE)).any()) else splats
     return some, footprints(cameras, some.means, average=True) * cameras.focals[0]
 
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gaussianvae.guess.sample import VISIBLE
 from gaussianvae.scene.cameras import Cameras
 from gaussianvae.scene.orbits import look_at, orbit, robust_extent
 from gaussianvae.scene.splats import Splats
@@ -36,14 +37,21 @@ def circles(splats: Splats, width: int, up: tuple[float, float, float] = Z_UP) -
     Raises:
         GaussianVAEError: an empty splat, a width below 1, or an upward direction without length.
     """
-    cameras = joined([orbit(splats, AROUND // len(ELEVATIONS), width, elevation, up) for elevation in ELEVATIONS])
+    solid = visible(splats)
+    cameras = joined([orbit(solid, AROUND // len(ELEVATIONS), width, elevation, up) for elevation in ELEVATIONS])
     cameras.Ks[:, :2, :2] *= FRAMING
     return cameras
 
 
+def visible(splats: Splats) -> Splats:
+    """Without the faint Gaussians, such as a haze around an object; all where all are faint."""
+    solid = splats.opacities > VISIBLE
+    return splats.select(solid) if bool(solid.any()) else splats
+
+
 def sphere(splats: Splats, count: int, width: int) -> Cameras:
     """Views from all sides (a Fibonacci lattice), as far away and as wide as those of the circles."""
-    center, _ = robust_extent(splats.means)
+    center, _ = robust_extent(visible(splats).means)
     model = circles(splats, width).select([0])
     index = torch.arange(count) + 0.5
     height, angle = 1 - 2 * index / count, index * math.pi * (3 - math.sqrt(5))

@@ -45,6 +45,11 @@ class Look:
     """The share that is shown of those within the frame, 0-1."""
 
     @property
+    def fineness(self) -> float:
+        """The same over the share of the picture that is covered: high where what is shown is small, however little."""
+        return self.richness / max(self.cover, 1e-3)
+
+    @property
     def merit(self) -> float:
         """How likely a photo was taken there: rich, filled, and with little hidden behind what it shows."""
         return self.richness * self.cover**2 * self.open
@@ -60,6 +65,8 @@ class Model:
     """How many Gaussians of the whole each of them is."""
     areas: Float[Tensor, " M"]
     """2 pi s1 s2 of the two larger axes, before any enlargement, square world units."""
+    middle: Float[Tensor, " M"]
+    """Their middle sizes, world units."""
 
     def look(self, cameras: Cameras, view: int) -> Look:
         """Take one picture."""
@@ -78,7 +85,7 @@ class Model:
         framed = (depths > NEAR) & (column >= 0) & (column < size[0]) & (row >= 0) & (row < size[1])
         rows = torch.nonzero(framed)[:, 0]
         at = row[rows], column[rows]
-        bound = HIDDEN * seen.depth[at] + few.scales[rows].sort(dim=1).values[:, 1]
+        bound = HIDDEN * seen.depth[at] + self.middle[rows]
         shown = torch.zeros(len(few), dtype=torch.bool)
         shown[rows] = (depths[rows] <= bound) | (seen.alpha[at] < 0.5)
         covered = float(seen.alpha.sum())
@@ -96,5 +103,5 @@ def make_model(splats: Splats) -> Model:
     """Thin a splat out for small pictures."""
     few, stands_for = thinned(replace(splats, extras={}, stored=None), MOST)
     few = replace(few, shN=few.shN[:, :0])
-    areas = 2 * math.pi * few.scales.sort(dim=1).values[:, 1:].prod(1) / stands_for
-    return Model(few, stands_for, areas)
+    ordered = few.scales.sort(dim=1).values
+    return Model(few, stands_for, 2 * math.pi * ordered[:, 1:].prod(1) / stands_for, ordered[:, 1])
