@@ -317,17 +317,58 @@ def levels() -> str:
     return table(head, rows)
 
 
+def bare() -> str:
+    """What estimated cameras are worth beside the true ones."""
+    rows = [
+        [
+            r["fit"], r["kind"], " / ".join(f"{value:.2f}" for value in r["pixel"]), r["best_closed"],
+            *(f"{r[f'{key}_gain']:+.2f}" for key in ("true", "unposed", "bare", "bare_circles")),
+        ]
+        for r in load("bare")["rows"]
+    ]  # fmt: skip
+    head = [
+        "fit", "taken for", "pixel over the true one, 10 / 50 / 90 %", "best closed form", "gain, true cameras",
+        "gain, recipe known", "gain, bare", "gain, bare, circles",
+    ]  # fmt: skip
+    return table(head, rows)
+
+
+def rasterizer() -> str:
+    """Threads, instruction sets, plain C++."""
+    rows = []
+    for r in load("rasterizer"):
+        what = f"{r['num_gaussians']:,}, {r['size'][0]} px"
+        if r["kind"] == "small":
+            rows.append(
+                [what, f"2 threads (chosen are {r['chosen']})", "", f"{r['speedup_of_two']:.2f} times as fast as 1"]
+            )
+            continue
+        if r["kind"] == "scratch":
+            rows.append([what, "scratch memory, 2 threads", "", f"{r['megabytes']:.1f} MB"])
+            continue
+        both = r["forward_backward_ms"]
+        note, who = "", f"{r['threads']} thread" + "s" * (r["threads"] > 1)
+        if r["kind"] == "threads" and "speedup" in r:
+            note = f"{r['speedup']['forward_backward']:.2f} times as fast as 1"
+        if r["kind"] == "baseline":
+            who, note = "plain C++, 1 thread", f"{r['times_ours']:.0f} times ours"
+        if r["kind"] == "code":
+            who, note = f"code: {r['code']}", f"{r['times_native']['forward_backward']:.2f} times native"
+        rows.append([what, who, f"{r['forward_ms']:.1f} / {both:.1f} ms", note])
+    return table(["Gaussians, image", "what", "forward / with gradients", ""], rows)
+
+
 def scale() -> str:
     """Millions of Gaussians from file to file."""
     result = load("scale")
     rows = [
         [
-            f"{r['millions']:g} M", f"{r['file_mb']:,} MB", str(r["polish"]), f"{r['seconds']:,.0f} s",
-            f"{r['seconds'] / r['millions']:.0f} s", f"{r['peak_mb']:,} MB", f"{r['limit_mb']:,} MB",
+            f"{r['millions']:g} M", f"{r['file_mb']:,} MB", str(r["polish"]), f"{r['cpu_seconds']:,.0f} s",
+            f"{r['cpu_seconds'] / r['millions']:.0f} s", f"{r['peak_mb']:,} MB", f"{r['limit_mb']:,} MB",
         ]
         for r in result["enhance"]
     ]  # fmt: skip
-    head = ["Gaussians", "file", "steps of polish", "time", "a million", "peak memory", "1.5 GB + 2.5 files"]
+    head = ["Gaussians", "file", "steps of polish", "CPU time", "a million", "peak memory", "1.5 GB + 2.5 files"]
     return (
         table(head, rows)
         + f"\n\nA PLY of a million Gaussians is read in {result['ply']['read_seconds']:.2f} s and written "
@@ -340,7 +381,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "guesses": guesses, "worth": worth, "polish": polish,
     "refine": refine, "lego": lego, "equivariance": equivariance, "renders": renders,
     "refine_ablations": refine_ablations, "captures": captures, "splits": splits,
-    "fuzz": fuzz, "levels": levels, "scale": scale,
+    "fuzz": fuzz, "levels": levels, "scale": scale, "bare": bare, "rasterizer": rasterizer,
 }  # fmt: skip
 
 

@@ -16,7 +16,9 @@ from gaussianvae.scene.splats import Splats
 
 FRAMING = 1.4
 """How much tighter photos frame their object than `orbit` does (1.24 to 1.71 in four captures)."""
-ELEVATIONS = (-15.0, 15.0, 30.0, 45.0, 60.0, 75.0)
+ELEVATIONS = (-75.0, -45.0, -15.0, 15.0, 45.0, 75.0)
+"""Of the circles. Nobody knows which way is up in a file, and what no view sees, no view mends: circles that are mostly
+above gain as much on fits of objects (within 0.05 dB), and left speckles on the far side of a cow."""
 AROUND = 72
 """Views of the circles."""
 
@@ -25,9 +27,7 @@ Z_UP = (0.0, 0.0, 1.0)
 
 
 def circles(splats: Splats, width: int, up: tuple[float, float, float] = Z_UP) -> Cameras:
-    """Six circles around a splat, most of them above it; square images.
-
-    What is up hardly matters: circles around a wrong axis cost up to 0.1 dB of what polish gains.
+    """Six circles around a splat, on all its sides; square images.
 
     Args:
         splats: N >= 1 Gaussians.
