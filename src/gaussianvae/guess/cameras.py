@@ -55,8 +55,8 @@ class Estimate:
 def estimate_cameras(splats: Splats, width: int | None = None, report: Reporter = SILENT) -> Cameras:
     """Stand-ins for the cameras that a splat was trained with; square images.
 
-    Around an object six circles on all its sides; within a scene (a room, a street, an object with its surroundings) views
-    from where the splat looks as photos do: see `find_stand`.
+    Around an object six circles on all its sides; within a scene (a room, a street, an object with its surroundings)
+    views from where the splat looks as photos do: see `find_stand`.
 
     Args:
         splats: N Gaussians.
