@@ -30,6 +30,7 @@ from gaussianvae.fitting.holdout import hold_out, select_views
 from gaussianvae.fitting.reconstruct import ReconstructConfig
 from gaussianvae.fitting.refine import refine
 from gaussianvae.fitting.sub_pixel import RefineConfig
+from gaussianvae.formats import write_splats
 
 FACTORS = {"beer_can": 8.0, "desk": 8.0, "fern": 2.0, "fox": 16.0, "lego": 8.0}
 WORK = Path("runs/captures")
@@ -54,6 +55,8 @@ def judge(
     refined = refine(splats, views, scale, config, start=first, factor=factor, held=judges, report=report)
     seconds = time.perf_counter() - begin
     finer = {"enhanced": enhanced, "refined": refined.splats}
+    for key, one in finer.items():  # to be looked at, or judged otherwise
+        write_splats(WORK / f"{name}_{key}.ply", one)
     judged = evaluate(
         splats, photos, factor, finer, baselines=["mip_matched"], report=report, scale=scale, cache=WORK
     )  # fmt: skip
@@ -71,7 +74,11 @@ def judge(
         **{
             f"{key}{part}": value
             for key in names
-            for part, value in (("_psnr", round(judged.row(key).psnr, 3)), ("_ssim", round(judged.row(key).ssim, 4)))
+            for part, value in (
+                ("_psnr", round(judged.row(key).psnr, 3)),
+                ("_ssim", round(judged.row(key).ssim, 4)),
+                ("_lr", round(judged.row(key).lr_consistency, 3)),
+            )
         },
         "num_gaussians": len(refined.splats),
         "steps": refined.steps,
