@@ -93,7 +93,7 @@ def make_plan(
         plan,
         weights=weights or shipped_weights(),
         determinacy=determinacy,
-        neighborhood=Neighborhood(start.means),
+        neighborhood=Neighborhood(start),
         lineage=lineage,
     )
 

@@ -79,13 +79,13 @@ def squash(x: Tensor) -> Tensor:
 
 
 class Neighborhood:
-    """The centers of a splat, to be asked for the nearest ones."""
+    """The centers of a splat, to be asked for the nearest ones, and how its Gaussians are turned."""
 
-    def __init__(self, means: Float[Tensor, "N 3"]) -> None:
+    def __init__(self, splats: Splats) -> None:
         from scipy.spatial import cKDTree
 
-        self.means = means
-        self.points = means.detach().cpu().numpy()
+        self.means, self.rotations = splats.means, quats_to_rotmats(splats.quats)
+        self.points = self.means.detach().cpu().numpy()
         self.tree = cKDTree(self.points)
 
     def nearest(
@@ -173,17 +173,18 @@ def make_tokens(
         scale: 1 to 8.
         lineage: its coarser levels (factor > 1 are ancestors); none for a bare splat.
         known: the determinacy at the LR views (`Curvature.determinacy`); zeros where it is not known.
-        neighborhood: of the anchor's centers, where it was made before.
+        neighborhood: of the anchor, where it was made before.
         rows: those whose tokens are wanted, all by default; a token depends on its row and on the rows nearby alone.
     """
     coarser = [level for level in (lineage.levels if lineage else ()) if level.factor > 1][-MAX_ANCESTORS:]
-    distance, index = (neighborhood or Neighborhood(anchor.means)).nearest(NEIGHBORS, rows)
+    neighborhood = neighborhood or Neighborhood(anchor)
+    distance, index = neighborhood.nearest(NEIGHBORS, rows)
     rows = torch.arange(len(anchor), device=anchor.means.device) if rows is None else rows
-    mine, given, n = anchor.select(rows), splats.select(rows), len(rows)
+    mine, n = anchor.select(rows), len(rows)
     size = phi[rows, None]
     order = mine.scales.argsort(dim=1, descending=True, stable=True)
-    frames = quats_to_rotmats(mine.quats).gather(2, order[:, None, :].expand(n, 3, 3))
-    spread, raw = mine.scales.gather(1, order), given.scales.gather(1, order)
+    frames = neighborhood.rotations[rows].gather(2, order[:, None, :].expand(n, 3, 3))
+    spread, raw = mine.scales.gather(1, order), splats.scales[rows].gather(1, order)
     color = mine.sh0[:, 0] * C0
     offset = anchor.means[index] - mine.means[:, None]
     contrast = anchor.sh0[index, 0] * C0 - color[:, None]
@@ -201,7 +202,7 @@ def make_tokens(
             (spread / size).clamp_min(1e-6).log().clamp_min(-5),
             (raw / size).clamp_min(1e-6).log().clamp_min(-5),
             odds[:, None],
-            (mine.opacities / given.opacities.clamp_min(1e-3)).clamp(0, 1)[:, None],
+            (mine.opacities / splats.opacities[rows].clamp_min(1e-3)).clamp(0, 1)[:, None],
             color,
             _first_band(mine.sh, frames),
             bands[:, None],
@@ -226,8 +227,7 @@ def make_tokens(
         1,
     )
     # how far each neighbor reaches along the own axes
-    axes = quats_to_rotmats(anchor.quats[index].reshape(-1, 4)).reshape(n, NEIGHBORS, 3, 3)
-    align = torch.einsum("nxa,nkxb->nkab", frames, axes).square()
+    align = torch.einsum("nxa,nkxb->nkab", frames, neighborhood.rotations[index]).square()
     variance = (align * anchor.scales[index].square()[:, :, None]).sum(3)
     neighbors = torch.cat(
         [
