@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from peers import angles
 from spzfiles import decode_row, file_of, gzipped, random_parts, zstd
@@ -23,6 +24,10 @@ from scenes import random_splats
 
 RUB = FileOptions(spz_frame="rub")
 TURN = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+
+WORST_ANGLE = math.degrees(2 * 2 * math.sqrt(3) * 0.5 * math.sqrt(0.5) / 511) + 0.001
+"""Degrees: three components are off by half a step each; where all four are alike, the largest follows with as much again
+(twice the length in all), and a rotation turns by twice what its quaternion does."""
 
 
 class Notes:
@@ -107,12 +112,13 @@ def test_round_trips_are_off_by_half_a_step_at_most(seed: int, degree: int, vers
     check("sh0", 0.5 / 255 / 0.15, splats.sh0.clamp(-0.5 / 0.15, 0.5 / 0.15), back.sh0)
     if degree:
         check("shN", 1 / 256, splats.shN.clamp(-1, 127 / 128), back.shN)
-    assert float(angles(splats.quats, back.quats).max()) < 0.25
+    assert float(angles(splats.quats, back.quats).max()) < WORST_ANGLE
     torch.testing.assert_close(back.quats.norm(dim=1), torch.ones(40))
     assert back.recipe == Recipe(mode="mip")
 
 
 @settings(max_examples=60)
+@example([1.0, 0.99, 0.99, 0.99], 0)
 @given(st.lists(st.floats(-1, 1), min_size=4, max_size=4), st.integers(0, 15))
 def test_any_quaternion_keeps_its_rotation(values: list[float], zeroed: int) -> None:
     """Axes, ties and short ones among them; what has no length turns nothing."""
@@ -120,7 +126,7 @@ def test_any_quaternion_keeps_its_rotation(values: list[float], zeroed: int) -> 
     length = float(quat.double().norm())
     unit = quat.double() / length if length > 0 else torch.tensor([[1.0, 0, 0, 0]])
     back = read_bytes(written(replace(random_splats(1), quats=quat))).quats
-    assert float(angles(unit, back)[0]) < 0.25
+    assert float(angles(unit, back)[0]) < WORST_ANGLE
 
 
 @pytest.mark.parametrize("mode", ["mip", "classic", None])
