@@ -26,8 +26,8 @@ RUB = FileOptions(spz_frame="rub")
 TURN = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 
 WORST_ANGLE = math.degrees(2 * 2 * math.sqrt(3) * 0.5 * math.sqrt(0.5) / 511) + 0.001
-"""Degrees: three components are off by half a step each; where all four are alike, the largest follows with as much again
-(twice the length in all), and a rotation turns by twice what its quaternion does."""
+"""Degrees: three components are off by half a step each; where all four are alike, the largest follows and doubles the
+length of the error, and a rotation turns by twice what its quaternion does."""
 
 
 class Notes:
