@@ -30,6 +30,7 @@ from gaussianvae.guess import (
     estimate_cameras,
     guess_background,
     guess_recipe,
+    holds_together,
     pixel_features,
     rim_contrast,
     size_spread,
@@ -54,17 +55,18 @@ def over_shards(folder: Path) -> dict[str, object]:
     uneven: dict[str, list[float]] = {"classic": [], "mip": []}
     least: dict[str, list[float]] = {"with 3D filter": [], "without": []}
     spaced: list[float] = []
+    together = 0
     contrast: dict[str, list[float]] = {"black": [], "white": []}
     background = {"right": 0, "wrong": 0, "unsaid": 0}
     paths = shard_paths(folder)
     for path in paths:
         shard = read_shard(path)
-        truth, guessed = shard.splats.recipe, guess_recipe(bare(shard.splats))
+        truth, silent = shard.splats.recipe, bare(shard.splats)
+        guessed = guess_recipe(silent, shard.cameras)
         right["mode"] += guessed.mode == truth.mode
         right["filter_3d"] += bool(guessed.filter_3d) == bool(truth.filter_3d)
         color = (1.0, 1.0, 1.0) if shard.background[0] > 0.5 else (0.0, 0.0, 0.0)
-        silent = bare(shard.splats)
-        pixel = training_filter(guess_recipe(silent))
+        pixel = training_filter(guessed)
         said = guess_background(silent, shard.cameras, pixel)
         background["unsaid" if said is None else "right" if said == color else "wrong"] += 1
         between = rim_contrast(silent, shard.cameras, pixel)
@@ -78,6 +80,7 @@ def over_shards(folder: Path) -> dict[str, object]:
             least["with 3D filter" if truth.filter_3d else "without"].append(size_spread(ordered[:, 0]))
         else:
             spaced.append(phi / spacing(shard.splats))
+            together += holds_together(silent, shard.cameras)
         inputs[str(truth.mode)].append([math.log(phi / large), 1.0, *features])
     result: dict[str, object] = {
         "fits": len(paths),
@@ -86,6 +89,7 @@ def over_shards(folder: Path) -> dict[str, object]:
         "rim_contrast": {name: np.quantile(v, [0.1, 0.5, 0.9]).round(2).tolist() for name, v in contrast.items()},
         "unevenness": {name: [round(min(v), 2), round(max(v), 2)] for name, v in uneven.items()},
         "least_spread_of_mip": {name: [round(min(v), 2), round(max(v), 2)] for name, v in least.items()},
+        "classic_holds_together": [together, len(spaced)],
         "classic_pixel_per_spacing": dict(
             zip(("5 %", "95 %"), np.quantile(spaced, [0.05, 0.95]).round(2), strict=True)
         ),

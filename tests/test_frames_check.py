@@ -13,21 +13,11 @@ from scipy.spatial.transform import Rotation
 
 from gaussianvae.captures import Capture, SparsePoints, read_capture
 from gaussianvae.frames_check import Match, check_frames
-from gaussianvae.progress import Silent
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.similarity import axis_rotations
 from gaussianvae.scene.splats import Splats, transform
-from scenes import random_splats
+from scenes import Told, random_splats
 from tiny_capture import write_capture
-
-
-class Listening(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.said.append(text)
-
 
 Scene = tuple[Capture, Splats]
 
@@ -41,10 +31,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 
 def checked(splats: Splats, capture: Capture) -> tuple[Match, list[str]]:
-    listening = Listening()
+    listening = Told()
     match = check_frames({"LR.ply": splats}, capture, listening)["LR.ply"]
-    assert all("\n" not in text and text.startswith("LR.ply doesn't look like") for text in listening.said)
-    return match, listening.said
+    assert all("\n" not in text and text.startswith("LR.ply doesn't look like") for text in listening.messages)
+    return match, listening.messages
 
 
 def test_a_splat_in_its_captures_frame_is_not_spoken_of(scene: Scene) -> None:

@@ -15,10 +15,9 @@ from nerfsynthetic import ramp, save
 
 from gaussianvae.captures import Capture, load_views, read_capture
 from gaussianvae.errors import GaussianVAEError
-from gaussianvae.progress import Silent
 from gaussianvae.scene.cameras import Cameras
 from gaussianvae.scene.frames import viewmats_to_camera_to_world
-from scenes import ring_cameras
+from scenes import Told, ring_cameras
 
 
 def refused(folder: Path, says: str) -> None:
@@ -27,18 +26,10 @@ def refused(folder: Path, says: str) -> None:
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
 
 
-class Listening(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.said.append(text)
-
-
 def heard(folder: Path) -> tuple[Capture, list[str]]:
     """A capture and what was said while it was read."""
-    listening = Listening()
-    return read_capture(folder, listening), listening.said
+    told = Told()
+    return read_capture(folder, told), told.messages
 
 
 def write_ngp(folder: Path, views: int = 9, gone: bool = True, **top: Any) -> Cameras:

@@ -10,8 +10,8 @@ import torch
 from colmapfiles import distorted, read_real, straight
 
 from gaussianvae.captures import load_views, read_capture
-from gaussianvae.progress import Silent
 from gaussianvae.scene.cameras import project, to_camera
+from scenes import Told
 
 pytestmark = pytest.mark.real
 
@@ -79,13 +79,8 @@ def test_fern(data: Path) -> None:
 
 
 def test_fox(data: Path) -> None:
-    said: list[str] = []
-
-    class Listening(Silent):
-        def message(self, text: str) -> None:
-            said.append(text)
-
-    capture = read_capture(data / "captures" / "fox", Listening())
+    told = Told()
+    capture, said = read_capture(data / "captures" / "fox", told), told.messages
     assert len(said) == 2 and said[0].startswith("17 of 67 photos") and "the first: images/0005.jpg" in said[0]
     # the corners' rays through OpenCV's polynomial, with the file's figures
     x, y = (np.array([[0, 0, 1080, 1080], [0, 1920, 0, 1920]]) - [[554.558], [965.268]]) / [

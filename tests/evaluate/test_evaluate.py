@@ -23,7 +23,7 @@ from gaussianvae.growth.lineage import Lineage
 from gaussianvae.rasterize import Filter, render
 from gaussianvae.scene.imaging import psnr, round_to_8_bits
 from gaussianvae.scene.splats import Splats
-from scenes import random_splats
+from scenes import Told, random_splats
 from tiny_capture import RECIPE, write_capture
 
 FIELDS = [
@@ -217,14 +217,10 @@ def test_what_evaluate_refuses(shown: tuple[Splats, Capture], worse: Splats) -> 
 
 
 def test_notes_about_unknown_or_contradicting_recipes(shown: tuple[Splats, Capture], worse: Splats) -> None:
-    messages: list[str] = []
-
-    class Listener(type(baselines.SILENT)):  # type: ignore[misc]
-        def message(self, text: str) -> None:
-            messages.append(text)
-
+    told = Told()
+    messages = told.messages
     recipe = replace(worse.recipe, mode=None, factor=8.0)
-    result = evaluate(replace(worse, recipe=recipe), shown[1], 4.0, report=Listener())
+    result = evaluate(replace(worse, recipe=recipe), shown[1], 4.0, report=told)
     assert any("factor 8, not 4" in text for text in messages)
     assert any("sizes look like a" in text for text in messages)
     assert ("mip" in result.closed) == any("look like a mip fit" in text for text in messages)

@@ -20,17 +20,10 @@ from gaussianvae.errors import GaussianVAEError
 from gaussianvae.formats import read_splats
 from gaussianvae.scene.harmonics import sh_basis
 from gaussianvae.scene.splats import STATE, Splats, covariances
+from scenes import Told
 
 UP = np.diag([-1.0, -1.0, 1.0])
 SPZ = f"{SPLATTING}_compression_spz_2"
-
-
-class Listener:
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.said.append(text)
 
 
 def colors_seen(splats: Splats, direction: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -192,11 +185,11 @@ def test_several_splats_become_one_of_the_highest_degree(tmp_path: Path) -> None
     file.add_node({"camera": 0})
     file.splat(columns_of(9))
     file.json["scenes"][0]["nodes"].pop()
-    listener = Listener()
+    listener = Told()
     splats = read_splats(write(tmp_path / "a.glb", file.glb()), report=listener)  # type: ignore[arg-type]
     assert len(splats) == 7 and splats.sh_degree == 2
     assert not splats.shN[:3].any() and splats.shN[3:].any()
-    assert listener.said == ["a.glb: 1 meshes beside the splat are left out"]
+    assert listener.messages == ["a.glb: 1 meshes beside the splat are left out"]
     # without scenes, nodes that are nobody's children are at the top
     del file.json["scenes"], file.json["scene"]
     assert len(read_splats(write(tmp_path / "a.glb", file.glb()))) == 16
@@ -250,10 +243,10 @@ def test_meshes_say_that_they_are_none(tmp_path: Path) -> None:
 
 
 def test_linear_colors_are_said(tmp_path: Path) -> None:
-    file, listener = Builder(), Listener()
+    file, listener = Builder(), Told()
     file.splat(columns_of(2), colorSpace="lin_rec709_display")
     read_splats(write(tmp_path / "a.glb", file.glb()), report=listener)  # type: ignore[arg-type]
-    assert "linear light" in listener.said[0]
+    assert "linear light" in listener.messages[0]
 
 
 def broken(where: str, value: object, degree: int = 1) -> bytes:

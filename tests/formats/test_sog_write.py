@@ -20,7 +20,7 @@ from gaussianvae.formats.morton import morton_order
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.rotations import quats_to_rotmats
 from gaussianvae.scene.splats import STATE, Splats
-from scenes import random_splats
+from scenes import Told, random_splats
 
 
 def sorted_like_the_file(splats: Splats) -> Splats:
@@ -153,23 +153,15 @@ def test_recipe_and_comments_travel_in_meta_json(tmp_path: Path) -> None:
         assert "model" not in json.loads(archive.read("meta.json"))
 
 
-class Listener:
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.said.append(text)
-
-
 def test_losses_are_said(tmp_path: Path) -> None:
     splats = random_splats(9, 1)
     for extras, says in (
         ({}, []),
         ({"provenance": torch.zeros(9)}, ["a.sog: SOG can't hold extra properties (provenance)"]),
     ):
-        listener = Listener()
+        listener = Told()
         write_splats(tmp_path / "a.sog", replace(splats, extras=extras), report=listener)  # type: ignore[arg-type]
-        assert listener.said == says
+        assert listener.messages == says
 
 
 def test_refusals_leave_no_file(tmp_path: Path) -> None:

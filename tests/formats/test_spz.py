@@ -20,7 +20,7 @@ from gaussianvae.formats import NO_OPTIONS, FileOptions, read_splats, write_spla
 from gaussianvae.formats.spz import losses
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.splats import STATE, Splats, covariances, transform
-from scenes import random_splats
+from scenes import Told, random_splats
 
 RUB = FileOptions(spz_frame="rub")
 TURN = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
@@ -30,17 +30,7 @@ WORST_ANGLE = math.degrees(2 * 2 * math.sqrt(3) * 0.5 * math.sqrt(0.5) / 511) + 
 length of the error, and a rotation turns by twice what its quaternion does."""
 
 
-class Notes:
-    """A reporter that keeps what it hears."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.texts.append(text)
-
-
-def read_bytes(data: bytes, options: FileOptions = NO_OPTIONS, report: Notes | None = None) -> Splats:
+def read_bytes(data: bytes, options: FileOptions = NO_OPTIONS, report: Told | None = None) -> Splats:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.spz"
         path.write_bytes(data)
@@ -138,9 +128,9 @@ def test_the_antialias_mark(mode: str | None, version: int) -> None:
 
 
 def test_a_file_is_known_by_its_beginning_and_what_is_lost_is_said(tmp_path: Path) -> None:
-    splats, notes = random_splats(3, recipe=Recipe(mode="classic")), Notes()
+    splats, notes = random_splats(3, recipe=Recipe(mode="classic")), Told()
     write_splats(tmp_path / "a.spz", splats, report=notes)  # type: ignore[arg-type]
-    assert notes.texts[0].startswith("a.spz: SPZ can't hold the recipe of its training but for the antialias mark")
+    assert notes.messages[0].startswith("a.spz: SPZ can't hold the recipe of its training but for the antialias mark")
     (tmp_path / "a.spz").rename(tmp_path / "a.splat")
     assert len(read_splats(tmp_path / "a.splat")) == 3
 
@@ -160,19 +150,19 @@ def test_positions_at_the_very_edge_don_t_wrap() -> None:
 
 
 def test_extensions_and_the_fourth_band_are_left_out_with_a_note() -> None:
-    parts, notes = random_parts(4, 5, 4), Notes()
+    parts, notes = random_parts(4, 5, 4), Told()
     extension = (0xADBE0002).to_bytes(4, "little") + (12).to_bytes(4, "little") + bytes(12)
     plain = read_bytes(zstd(5, 4, parts))
     splats = read_bytes(zstd(5, 4, parts, flags=3, extensions=extension), report=notes)
     assert torch.equal(splats.shN, plain.shN) and splats.shN.shape == (5, 15, 3) and splats.recipe.mode == "mip"
-    assert [text.split(": ", 1)[1] for text in notes.texts] == [
+    assert [text.split(": ", 1)[1] for text in notes.messages] == [
         "SH degree 4: the fourth band is left out",
         "its extensions are left out",
     ]
     # in the older versions they follow the attributes
-    parts, notes = random_parts(2, 5, 1), Notes()
+    parts, notes = random_parts(2, 5, 1), Told()
     splats = read_bytes(gzipped(2, 5, 1, b"".join(parts) + extension, flags=2), report=notes)
-    assert len(splats) == 5 and len(notes.texts) == 1
+    assert len(splats) == 5 and len(notes.messages) == 1
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])

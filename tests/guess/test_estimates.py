@@ -19,23 +19,12 @@ from gaussianvae.guess import (
     spacing,
 )
 from gaussianvae.guess.outside import pinholes
-from gaussianvae.progress import Silent
 from gaussianvae.rasterize import Filter
 from gaussianvae.scene.cameras import footprints
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.splats import concatenate
 from rooms import room
-from scenes import random_splats, ring_cameras
-
-
-class Listener(Silent):
-    """Keeps the notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.notes.append(text)
+from scenes import Told, random_splats, ring_cameras
 
 
 @given(st.floats(0.1, 1e3), st.integers(0, 5))
@@ -94,12 +83,12 @@ def test_estimated_cameras_have_the_guessed_pixel() -> None:
 
 
 def test_what_is_known_of_the_width_is_not_estimated() -> None:
-    listener = Listener()
+    listener = Told()
     splats = replace(random_splats(50), recipe=Recipe(width=77))
     assert set(estimate_cameras(splats, report=listener).sizes) == {(77, 77)}
     assert set(estimate_cameras(splats, 55, listener).sizes) == {(55, 55)}
     assert len(estimate_cameras(replace(splats, recipe=Recipe()), report=listener)) >= 12
-    assert [note.rsplit("(")[1][:5] for note in listener.notes] == ["remem", "given", "estim"]
+    assert [note.rsplit("(")[1][:5] for note in listener.messages] == ["remem", "given", "estim"]
     with pytest.raises(GaussianVAEError, match="at least 1"):
         estimate_cameras(splats, 0)
     with pytest.raises(GaussianVAEError, match="no Gaussians"):

@@ -64,6 +64,7 @@ def enhance(
     report, config = TerminalReporter(), config or enhancing.EnhanceConfig()
     if config.samples < 0:
         raise GaussianVAEError(f"{config.samples} samples can't be drawn; give 0 for the mean, or how many")
+    enhancing.check_scale(scale)  # before the seconds that cameras take
     given = replace(read_splats(splats, report=report), stored=None)
     if background is not None:
         given = replace(given, recipe=replace(given.recipe, background=parse_background(background)))

@@ -5,7 +5,6 @@ anchor -> sensitivity -> choice (over the whole splat) -> model -> insert -> pol
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -27,8 +26,8 @@ from gaussianvae.scene.region import inside
 from gaussianvae.scene.splats import Splats, concatenate
 
 __all__ = [
-    "INVENTED", "MAX_SCALE", "POLISH", "EnhanceConfig", "Enhanced", "Enhancement", "enhance", "prepare", "provenance",
-    "trust",
+    "INVENTED", "MAX_SCALE", "POLISH", "EnhanceConfig", "Enhanced", "Enhancement", "check_scale", "enhance", "prepare",
+    "provenance", "trust",
 ]  # fmt: skip
 
 
@@ -62,6 +61,12 @@ class Enhancement:
                 bar.advance()
 
 
+def check_scale(scale: float) -> None:
+    """Raise GaussianVAEError unless a scale is 1 to 8."""
+    if not 1 <= scale <= MAX_SCALE:  # no number is not, either
+        raise GaussianVAEError(f"the scale is {scale:g}; allowed are 1 to {MAX_SCALE:g}")
+
+
 def prepare(
     splats: Splats,
     scale: float,
@@ -78,8 +83,7 @@ def prepare(
         GaussianVAEError: scale, budget, region or lineage out of range.
     """
     config = config or EnhanceConfig()
-    if not 1 <= scale <= MAX_SCALE or math.isnan(scale):
-        raise GaussianVAEError(f"the scale is {scale:g}; allowed are 1 to {MAX_SCALE:g}")
+    check_scale(scale)
     children_allowed(len(splats), config.budget)
     if lineage is not None:
         check_lineage(lineage, splats, "the lineage")

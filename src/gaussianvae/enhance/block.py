@@ -81,7 +81,7 @@ def _trusted(ways: Sequence[Way], rule: Agreement, start: Splats, report: Report
     views = spread_views(len(rule.cameras), CHECKED)
     if not views or len(ways) == 1:
         return ways[0]()
-    bound = CLOSE - SHORTFALL
+    bound, agreement = CLOSE - SHORTFALL, -math.inf
     for tried, way in enumerate(ways[:-1]):
         fine, edit = way()
         agreement = rule.decibels(fine, views)
@@ -94,8 +94,8 @@ def _trusted(ways: Sequence[Way], rule: Agreement, start: Splats, report: Report
                 f"it has Gaussians larger than most that the model was trained on, and what is predicted disagrees "
                 f"with it ({agreement:.1f} dB): the larger ones are left as they are"
             )
-    little, nothing = ways[-2](), ways[-1]()
-    return little if rule.decibels(little[0], views) > rule.decibels(nothing[0], views) else nothing
+    nothing = ways[-1]()
+    return (fine, edit) if agreement > rule.decibels(nothing[0], views) else nothing
 
 
 def _ways(plan: Plan, rows: Int[Tensor, " M"], start: Splats) -> list[Way]:

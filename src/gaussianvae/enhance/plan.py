@@ -128,7 +128,8 @@ def views_of(cameras: Cameras, means: Float[Tensor, "N 3"]) -> Cameras:
     some = means[:: max(1, len(means) // SAMPLED)]
     counts = []
     for view, (width, height) in enumerate(cameras.sizes):
-        (x, y), depth = project(cameras, view, some)[0].unbind(1), project(cameras, view, some)[1]
+        pixels, depth = project(cameras, view, some)
+        x, y = pixels.unbind(1)
         counts.append(int(((depth > 0) & (x > 0) & (x < width) & (y > 0) & (y < height)).sum()))
     best = max(counts, default=0)
     return cameras.select([view for view, count in enumerate(counts) if count >= SEEN * best])

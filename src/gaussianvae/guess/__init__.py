@@ -5,7 +5,14 @@ from __future__ import annotations
 from gaussianvae.guess.cameras import Estimate, estimate_cameras, stand_ins
 from gaussianvae.guess.outside import circles
 from gaussianvae.guess.pixel import SPACING_FINE, guess_angle, guess_pixel, pixel_features, spacing
-from gaussianvae.guess.recipe import guess_background, guess_recipe, rim_contrast, size_spread, unevenness
+from gaussianvae.guess.recipe import (
+    guess_background,
+    guess_recipe,
+    holds_together,
+    rim_contrast,
+    size_spread,
+    unevenness,
+)
 
 __all__ = [
     "SPACING_FINE",
@@ -16,6 +23,7 @@ __all__ = [
     "guess_background",
     "guess_pixel",
     "guess_recipe",
+    "holds_together",
     "pixel_features",
     "rim_contrast",
     "size_spread",

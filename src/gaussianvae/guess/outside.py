@@ -17,8 +17,7 @@ from gaussianvae.scene.splats import Splats
 FRAMING = 1.4
 """How much tighter photos frame their object than `orbit` does (1.24 to 1.71 in four captures)."""
 ELEVATIONS = (-75.0, -45.0, -15.0, 15.0, 45.0, 75.0)
-"""Of the circles. Nobody knows which way is up in a file, and what no view sees, no view mends: circles that are mostly
-above gain as much on fits of objects (within 0.05 dB), and left speckles on the far side of a cow."""
+"""Of the circles. Nobody knows which way is up in a file, and what no view sees, no view mends."""
 AROUND = 72
 """Views of the circles."""
 
