@@ -15,14 +15,14 @@ from gaussianvae.antialias import PIXEL_FILTER
 from gaussianvae.captures import Views
 from gaussianvae.cli import main
 from gaussianvae.errors import GaussianVAEError
-from gaussianvae.fitting import optics
+from gaussianvae.fitting import optics, refinement
 from gaussianvae.fitting import refine as refining
 from gaussianvae.fitting.holdout import Figure, hold_out, measure, select_views, unseen_by
 from gaussianvae.fitting.optics import fit_operator
-from gaussianvae.fitting.parameters import Parameters, raw_parameters
+from gaussianvae.fitting.parameters import Parameters, activate, raw_parameters, to_splats
 from gaussianvae.fitting.refine import Refined, fine_recipe, refine, settled
 from gaussianvae.fitting.refinement import RATES, Check
-from gaussianvae.fitting.sub_pixel import RefineConfig, sub_pixel_loss
+from gaussianvae.fitting.sub_pixel import RefineConfig, grow, present, start_run, sub_pixel_loss, take_step
 from gaussianvae.formats import find_cameras, read_splats, write_splats
 from gaussianvae.rasterize import render
 from gaussianvae.rasterize.losses import ssim_map
@@ -108,7 +108,7 @@ def test_the_loss_is_that_of_the_reduced_fine_render(operator: Operator) -> None
     views, splats = photos(operator), perturbed()
     # one axis reduced by another ratio than the other
     fine = replace(resize(views.cameras, 1 / SCALE), sizes=((60, 55),) * 10)
-    out = Parameters(raw_parameters(splats), RATES, 1.0).activate()
+    out = activate(Parameters(raw_parameters(splats), RATES, 1.0).raw)
     loss = sub_pixel_loss(out, fine, 3, views.images[3], views.background, operator)
     low = reduce_image(render(splats, fine, 3, filter=PIXEL_FILTER).rgb, (24, 24), operator)
     expected = 0.8 * (low - views.images[3]).abs().mean() + 0.2 * (1 - ssim_map(low, views.images[3]).mean())
@@ -214,6 +214,27 @@ def test_the_best_look_at_the_held_out_photos_is_kept() -> None:
     again = measure(result.splats, seen, resize(seen.cameras, 1 / SCALE), "area")
     assert again == result.after
     assert result.after == max(result.checks, key=lambda check: check.decibels).figure
+
+
+def test_what_is_judged_is_the_mean_of_the_last_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evenly at first, then with weights that fall by the same share a step; from single steps after rows changed."""
+    monkeypatch.setattr(refinement, "AVERAGED", 4)
+    views, config = photos(), replace(CONFIG, filter_3d=False)
+    fine = resize(views.cameras, 1 / SCALE)
+    run = start_run(perturbed(), fine, config, RATES, "area")
+    states = []
+    for count in range(1, 9):
+        take_step(run, views, fine, config)
+        states.append({name: value.detach().clone().double() for name, value in run.parameters.raw.items()})
+        weights = [0.75 ** (count - max(i, 4)) / 4 for i in range(1, count + 1)] if count > 4 else [1 / count] * count
+        mean = {name: sum(w * state[name] for w, state in zip(weights, states, strict=True)) for name in states[0]}
+        expected = to_splats({name: value.float() for name, value in mean.items()}, run.start.recipe)
+        shown = present(run, config)
+        for name in TENSORS:
+            torch.testing.assert_close(getattr(shown, name), getattr(expected, name), rtol=1e-4, atol=1e-5)
+    assert grow(run, fine, 130)
+    take_step(run, views, fine, config)
+    torch.testing.assert_close(present(run, config).means, run.parameters.raw["means"].detach())
 
 
 def test_only_a_start_that_saw_the_judges_is_judged_without_their_favor() -> None:

@@ -60,7 +60,9 @@ def _fit_key(views: Views, config: ReconstructConfig) -> str:
     fitted_by = [
         package / "fitting" / f"{name}.py" for name in ("__init__", "parameters", "reconstruct", "run", "start")
     ]
-    sources = [*fitted_by, *(package / "rasterize").rglob("*.py"), package / "scene/split.py"]
+    # the reference says what a render is; kernels follow it up to rounding, and may get faster without new fits
+    rendered_by = [package / "rasterize" / f"{name}.py" for name in ("reference", "types", "losses")]
+    sources = [*fitted_by, *rendered_by, package / "scene/split.py"]
     sha = hashlib.sha256()
     for source in sorted(sources):
         sha.update(source.read_bytes())

@@ -57,19 +57,6 @@ class Parameters:
     def __len__(self) -> int:
         return len(self.raw["means"])
 
-    def activate(self, variance_3d: Float[Tensor, " N"] | None = None) -> Activated:
-        """Scales, opacities and colors; with `variance_3d` (square world units) through Mip-Splatting's 3D filter."""
-        raw = self.raw
-        if variance_3d is None:
-            scales, opacities = raw["log_scales"].exp(), raw["logits"].sigmoid()
-        else:
-            squares = (2 * raw["log_scales"]).exp()
-            wider = squares + variance_3d[:, None]
-            scales = wider.sqrt()
-            opacities = raw["logits"].sigmoid() * (squares / wider).prod(1).sqrt()
-        sh = torch.cat([raw["sh0"], raw["shN"]], 1) if raw["shN"].shape[1] else raw["sh0"]
-        return Activated(raw["means"], raw["quats"], scales, opacities, sh)
-
     def step(self, progress: float) -> None:
         """One Adam step with the rates of `progress` (0-1 of the run), then cleared gradients."""
         decay = self.rates.final**progress
@@ -95,20 +82,6 @@ class Parameters:
                     "exp_avg_sq": edit.apply(state["exp_avg_sq"]).clone(),
                 }
             group["params"][0] = self.raw[name] = new
-
-    def splats(self, recipe: Recipe, variance_3d: Float[Tensor, " N"] | None = None) -> Splats:
-        """The present splat, detached; the 3D filter, if any, is made part of it."""
-        with torch.no_grad():
-            out = self.activate(variance_3d)
-            return Splats(
-                means=out.means.detach().clone(),
-                quats=normalize_quats(out.quats.detach()),
-                scales=out.scales.detach().clone(),
-                opacities=out.opacities.detach().clone(),
-                sh0=self.raw["sh0"].detach().clone(),
-                shN=self.raw["shN"].detach().clone(),
-                recipe=recipe,
-            )
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that a checkpoint needs: raw values and moments by name."""
@@ -158,6 +131,34 @@ class Parameters:
                 values["log_scales"][part], values["logits"][part] = halves.scales.log(), logits
         self.edit(edit, values)
         return edit
+
+
+def activate(raw: dict[str, Tensor], variance_3d: Float[Tensor, " N"] | None = None) -> Activated:
+    """Scales, opacities and colors; with `variance_3d` (square world units) through Mip-Splatting's 3D filter."""
+    if variance_3d is None:
+        scales, opacities = raw["log_scales"].exp(), raw["logits"].sigmoid()
+    else:
+        squares = (2 * raw["log_scales"]).exp()
+        wider = squares + variance_3d[:, None]
+        scales = wider.sqrt()
+        opacities = raw["logits"].sigmoid() * (squares / wider).prod(1).sqrt()
+    sh = torch.cat([raw["sh0"], raw["shN"]], 1) if raw["shN"].shape[1] else raw["sh0"]
+    return Activated(raw["means"], raw["quats"], scales, opacities, sh)
+
+
+def to_splats(raw: dict[str, Tensor], recipe: Recipe, variance_3d: Float[Tensor, " N"] | None = None) -> Splats:
+    """The splat that raw parameters stand for, detached; the 3D filter, if any, is made part of it."""
+    with torch.no_grad():
+        out = activate(raw, variance_3d)
+        return Splats(
+            means=out.means.detach().clone(),
+            quats=normalize_quats(out.quats.detach()),
+            scales=out.scales.detach().clone(),
+            opacities=out.opacities.detach().clone(),
+            sh0=raw["sh0"].detach().clone(),
+            shN=raw["shN"].detach().clone(),
+            recipe=recipe,
+        )
 
 
 def raw_parameters(splats: Splats, sh_degree: int | None = None) -> dict[str, Tensor]:

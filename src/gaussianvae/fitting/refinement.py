@@ -17,12 +17,14 @@ from gaussianvae.scene.imaging import OPERATORS, Operator
 from gaussianvae.scene.splats import Splats, splats_from_state, state_tensors
 from gaussianvae.tensorfiles import read_tensors, write_tensors
 
-CHECKPOINT = "gaussianvae.refine/3"
+CHECKPOINT = "gaussianvae.refine/4"
 RATES = Rates(means=0.24, log_scales=2e-2, quats=8e-3, logits=6e-2, sh0=1e-2, shN=1e-3, final=0.02, floor=0.2)
 """Step sizes; the means' in fine pixels at the median Gaussian, so that they fit any scene and any scale."""
 MEANS_FLOOR = 0.05
 THINNEST = 0.03
 """The smallest standard deviation to start from, in fine pixels: thinner ones the filter would hide for good."""
+AVERAGED = 64
+"""Steps that the mean of the parameters looks back, with weights that fall exponentially."""
 
 
 def fine_parameters(splats: Splats, phi: Float[Tensor, " N"], sh_degree: int | None = None) -> dict[str, Tensor]:
@@ -92,9 +94,32 @@ class Run:
     start: Splats
     best: State
     operator: Operator
+    mean: dict[str, Tensor] = field(default_factory=dict)
+    """Of the raw parameters over the last steps; empty before the first, and after rows changed."""
+    averaged: int = 0
+    """Steps that the mean has seen."""
     checks: list[Check] = field(default_factory=list)
     step: int = 0
     seconds: float = 0.0
+
+
+def average(run: Run) -> None:
+    """Take the present parameters into their mean.
+
+    A step follows one photo, so that the parameters keep swinging about the optimum; their mean lies nearer to it
+    (Polyak and Juditsky 1992), and is what is judged and kept.
+    """
+    run.averaged += 1
+    for name, value in run.parameters.raw.items():
+        if run.averaged == 1:
+            run.mean[name] = value.detach().clone()
+        else:
+            run.mean[name].lerp_(value.detach(), max(1 / run.averaged, 1 / AVERAGED))
+
+
+def forget_mean(run: Run) -> None:
+    """Begin the mean anew: its rows are no longer the parameters'."""
+    run.mean, run.averaged = {}, 0
 
 
 def best_check(run: Run) -> Check:
@@ -105,6 +130,7 @@ def best_check(run: Run) -> Check:
 def save_checkpoint(run: Run, path: Path, identity: str) -> None:
     """Everything that the rest of the run depends on."""
     tensors = {f"parameters.{name}": value for name, value in run.parameters.tensors().items()}
+    tensors |= {f"mean.{name}": value for name, value in run.mean.items()}
     tensors |= {
         "phi": run.phi,
         "score": run.score,
@@ -121,6 +147,7 @@ def save_checkpoint(run: Run, path: Path, identity: str) -> None:
         "run": identity,
         "step": str(run.step),
         "seconds": str(run.seconds),
+        "averaged": str(run.averaged),
         "operator": run.operator,
     }
     write_tensors(path, tensors, metadata)
@@ -135,10 +162,9 @@ def load_checkpoint(run: Run, path: Path, identity: str, filter_3d: bool) -> Non
     tensors, metadata = read_tensors(path, "checkpoint", CHECKPOINT)
     if metadata.get("run") != identity:
         raise GaussianVAEError(f"{path}: belongs to another run; remove it, or give the run's own inputs and options")
-    prefix, count = "parameters.", run.edit.num_before
-    run.parameters.load(
-        {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    )
+    count = run.edit.num_before
+    run.parameters.load(_within(tensors, "parameters."))
+    run.mean, run.averaged = _within(tensors, "mean."), int(metadata["averaged"])
     run.phi, run.score, run.active = tensors["phi"], tensors["score"], tensors["active"]
     run.edit = RowEdit(tensors["parents"], count, tensors["born"])
     run.step, run.seconds = int(metadata["step"]), float(metadata["seconds"])
@@ -150,3 +176,7 @@ def load_checkpoint(run: Run, path: Path, identity: str, filter_3d: bool) -> Non
         recipe = replace(run.best.splats.recipe, filter_3d=filter_3d)
         edit = RowEdit(tensors["best.parents"], count, tensors["best.born"])
         run.best = State(splats_from_state(tensors, "best", recipe), edit)
+
+
+def _within(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gaussianvae.captures import Views, gather
 from gaussianvae.errors import GaussianVAEError
-from gaussianvae.fitting.parameters import Parameters, filter_variance
+from gaussianvae.fitting.parameters import Parameters, activate, filter_variance, to_splats
 from gaussianvae.growth.lineage import Recorder
 from gaussianvae.rasterize import Filter, rasterize
 from gaussianvae.rasterize.losses import l1_ssim
@@ -93,7 +93,7 @@ def take_step(run: Run, stage: Stage, pixel: Filter, filter_3d: bool, seed: int,
     """One render, one gradient, one Adam step; returns the loss."""
     views, parameters = stage.views, run.parameters
     view = view_of_step(run.step, len(views.cameras), seed)
-    out = parameters.activate(filter_variance(run.phi, stage.factor) if filter_3d else None)
+    out = activate(parameters.raw, filter_variance(run.phi, stage.factor) if filter_3d else None)
     gradient = torch.zeros(len(parameters), 4)
     cameras = views.cameras
     image = rasterize(
@@ -113,4 +113,4 @@ def take_step(run: Run, stage: Stage, pixel: Filter, filter_3d: bool, seed: int,
 def record(run: Run, factor: float, recipe: Recipe, filter_3d: bool) -> None:
     """Remember the present rows as the end of a level."""
     variance = filter_variance(run.phi, factor) if filter_3d else None
-    run.recorder.record(factor, run.parameters.splats(recipe, variance))
+    run.recorder.record(factor, to_splats(run.parameters.raw, recipe, variance))

@@ -13,8 +13,8 @@ from torch import Tensor
 from gaussianvae.antialias import PIXEL_FILTER
 from gaussianvae.captures import Views
 from gaussianvae.errors import GaussianVAEError
-from gaussianvae.fitting.parameters import Activated, Rates, filter_variance
-from gaussianvae.fitting.refinement import Run, State, SteppedParameters, fine_parameters
+from gaussianvae.fitting.parameters import Activated, Rates, activate, filter_variance, to_splats
+from gaussianvae.fitting.refinement import Run, State, SteppedParameters, average, fine_parameters, forget_mean
 from gaussianvae.fitting.run import SSIM_WEIGHT, view_of_step
 from gaussianvae.growth.choice import choose
 from gaussianvae.rasterize import rasterize
@@ -116,16 +116,17 @@ def start_run(start: Splats, fine: Cameras, config: RefineConfig, rates: Rates, 
 
 
 def present(run: Run, config: RefineConfig) -> Splats:
-    """The present state as plain Gaussians; beyond a region, exactly as it was."""
+    """The mean of the last states as plain Gaussians; beyond a region, exactly as it was."""
     variance = filter_variance(run.phi) if config.filter_3d else None
-    splats = run.parameters.splats(replace(run.start.recipe, filter_3d=config.filter_3d), variance)
+    recipe = replace(run.start.recipe, filter_3d=config.filter_3d)
+    splats = to_splats(run.mean or run.parameters.raw, recipe, variance)
     return splats if run.active.all() else changed_within(run.start.select(run.edit.parents), splats, run.active)
 
 
 def take_step(run: Run, fitted: Views, fine: Cameras, config: RefineConfig) -> float:
     """One render, one gradient, one Adam step; returns the loss."""
     view = view_of_step(run.step, len(fitted.cameras), config.seed)
-    out = run.parameters.activate(filter_variance(run.phi) if config.filter_3d else None)
+    out = activate(run.parameters.raw, filter_variance(run.phi) if config.filter_3d else None)
     loss = sub_pixel_loss(out, fine, view, fitted.images[view], fitted.background, run.operator)
     loss.backward()
     if not run.active.all():
@@ -137,6 +138,7 @@ def take_step(run: Run, fitted: Views, fine: Cameras, config: RefineConfig) -> f
         run.score += gradient.norm(dim=1)
     run.step += 1
     run.parameters.step(progress_of(run, config))
+    average(run)
     return float(loss.detach())
 
 
@@ -150,6 +152,7 @@ def grow(run: Run, fine: Cameras, rows: int) -> bool:
     chosen = torch.nonzero(choose(kept.apply(run.score).where(active, -1.0), count))[:, 0]
     edit = run.parameters.prune_and_split(kept, chosen, halve)
     run.edit, run.active = run.edit.then(edit), edit.apply(run.active)
+    forget_mean(run)
     run.score = torch.zeros(len(edit))
     run.phi = footprints(fine, run.parameters.raw["means"].detach())
     return True

@@ -20,7 +20,7 @@ from gaussianvae.antialias import PIXEL_FILTER
 from gaussianvae.captures import Views
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.files import replacing
-from gaussianvae.fitting.parameters import filter_variance
+from gaussianvae.fitting.parameters import filter_variance, to_splats
 from gaussianvae.fitting.reconstruct import (
     ReconstructConfig,
     finish,
@@ -127,7 +127,7 @@ def continue_to_hr(
     """Go on with the same rows at HR; returns the finer splat and the LR row that each of its rows descends from."""
     run.recorder = Recorder(len(run.parameters))
     recipe = recipe_of(low, plan.fit, None)
-    run.recorder.record(1.0, run.parameters.splats(recipe))
+    run.recorder.record(1.0, to_splats(run.parameters.raw, recipe))
     seen = Views(fine.cameras.select(range(config.views)), fine.images[: config.views], None, fine.background)
     begin, end = run.step, run.step + plan.finer_steps
     stage = Stage(seen, 1 / plan.scale, end)
@@ -138,7 +138,7 @@ def continue_to_hr(
             grow(run, low, int(most if done > 0.3 else 1.3 * most / 1.7))
         take_step(run, stage, PIXEL_FILTER, True, plan.seed, 0.5 + 0.5 * done)
     finish(run, low)
-    finer = run.parameters.splats(recipe, filter_variance(run.phi, 1 / plan.scale))
+    finer = to_splats(run.parameters.raw, recipe, filter_variance(run.phi, 1 / plan.scale))
     return finer, run.recorder.lineage.levels[0].ancestors
 
 
