@@ -27,7 +27,7 @@ from gaussianvae.cli.terminal import TerminalReporter
 from gaussianvae.enhance import EnhanceConfig, enhance
 from gaussianvae.evaluate import evaluate
 from gaussianvae.evaluate.baselines import cached_fit
-from gaussianvae.fitting import sub_pixel
+from gaussianvae.fitting import refinement, sub_pixel
 from gaussianvae.fitting.holdout import hold_out, select_views
 from gaussianvae.fitting.parameters import Rates
 from gaussianvae.fitting.reconstruct import ReconstructConfig
@@ -206,6 +206,7 @@ VARIANTS = {
     "parents at random": Variant(patch=replaced("choose", at_random)),
     "x2, then x4": Variant(stages=(2.0, SCALE)),
     "quarters of the photos": Variant(quarters=True),
+    "the last step, no mean": Variant(patch=lambda: mock.patch.object(refinement, "AVERAGED", 1)),
     "steps in own axes": Variant(patch=replaced("SteppedParameters", OwnAxes)),
     "steps whitened by Fisher blocks": Variant(patch=replaced("SteppedParameters", Whitened)),
     "costs of opacity and needles": Variant(patch=replaced("sub_pixel_loss", costly)),
