@@ -13,8 +13,8 @@
 
 Every kernel releases the GIL and does part number `part` of `parts`; numba compiles them once a machine and keeps the
 result in its cache (`__pycache__`, or the user's cache folder where that can't be written). The cache looks at the
-file of a jitted function only: after editing what others inline (simd, simd_memory, layout, tiles, geometry in
-project, harmonics), delete `__pycache__`.
+file of a jitted function only: after editing what others inline (simd_types, simd, simd_memory, layout, tiles, geometry
+in project, harmonics), delete `__pycache__`.
 """
 
 from __future__ import annotations

@@ -16,10 +16,11 @@ from gaussianvae.rasterize.cpu.layout import (
     MY,
     RX,
     RY,
-    SHIFT,
     SLOPE,
+    STEP_SHIFT,
     TAU,
     TILE_H,
+    TILE_SHIFT,
     TILE_W,
     XTOP,
     ZERO,
@@ -60,8 +61,8 @@ def find_spans(order, width, height, tiles_x, geom, test_alive, alive, sums, cou
         first = int(max(mx - rx + HALF, ZERO)) >> 3
         last = (int(min(mx + rx + HALF, w)) - 1) >> 3  # pixel p has its center at p + 1/2
         if test_alive:
-            t0 = int(max(my - ry, ZERO)) >> SHIFT
-            t1 = (int(min(my + ry, h - HALF)) >> SHIFT) + 1
+            t0 = int(max(my - ry, ZERO)) >> TILE_SHIFT
+            t1 = (int(min(my + ry, h - HALF)) >> TILE_SHIFT) + 1
             left, right = first, last + 1
             width1 = tiles_x + 1
             if (
@@ -95,8 +96,8 @@ def find_spans(order, width, height, tiles_x, geom, test_alive, alive, sums, cou
                     continue
                 band = band0 + b
                 any_alive = np.int64(0)
-                tile = (r0 >> SHIFT) * tiles_x + band
-                for _ in range((r1 >> SHIFT) - (r0 >> SHIFT) + 1):
+                tile = (r0 >> TILE_SHIFT) * tiles_x + band
+                for _ in range((r1 >> TILE_SHIFT) - (r0 >> TILE_SHIFT) + 1):
                     on = np.int64(alive[tile])
                     counts[tile] += on
                     any_alive |= on
@@ -131,11 +132,11 @@ def fill_pairs(spans, base, tiles_x, alive, cursors, pairs):
         span = spans[s]
         r0, r1, band = span & 0x3FFF, (span >> 14) & 0x3FFF, (span >> 28) & 0xFFF
         slot = (span >> 40) + base
-        for ty in range(r0 >> SHIFT, (r1 >> SHIFT) + 1):
+        for ty in range(r0 >> TILE_SHIFT, (r1 >> TILE_SHIFT) + 1):
             tile = ty * tiles_x + band
             if alive[tile]:
-                j0 = max(r0 - ty * TILE_H, 0) >> 1
-                j1 = min(r1 - ty * TILE_H, TILE_H - 1) >> 1
+                j0 = max(r0 - ty * TILE_H, 0) >> STEP_SHIFT
+                j1 = min(r1 - ty * TILE_H, TILE_H - 1) >> STEP_SHIFT
                 at = cursors[tile]
                 cursors[tile] = at + 1
                 pairs[at] = slot | (j0 << 32) | (j1 << 40)

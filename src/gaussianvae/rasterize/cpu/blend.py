@@ -1,7 +1,8 @@
 """The forward pass over pixels: tile by tile, Gaussian by Gaussian, front to back.
 
-A vector is 8 x 2 pixels, a tile 8 x 32; the state of a tile (T, red, green, blue and depth sums) sits in the L1 cache
-meanwhile, and only the rows that a Gaussian reaches are walked. A finished pixel is marked by the sign of its T.
+A vector is 8 x 2 pixels (8 x 1 without AVX-512, see simd_types.py), a tile 8 x 32; the state of a tile (T, red, green,
+blue and depth sums) sits in the L1 cache meanwhile, and only the rows that a Gaussian reaches are walked. A finished
+pixel is marked by the sign of its T.
 """
 
 from __future__ import annotations
@@ -9,12 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from gaussianvae.rasterize.cpu.layout import (
-    ALPHA_MAX,
+    AHEAD,
     BLUE,
     DEPTH,
     GREEN,
     HALF,
-    LOG2_255,
     LOG2OP,
     MX,
     MY,
@@ -25,16 +25,19 @@ from gaussianvae.rasterize.cpu.layout import (
     RED,
     ROWS,
     SLOPE,
+    STEP,
     T_MIN,
     TILE_H,
     TILE_W,
     kernel,
     lane_x,
     lane_y,
+    scratch,
 )
-from gaussianvae.rasterize.cpu.simd import exp2, fma, negabs, select, splat, vabs, vmax, vmin
-from gaussianvae.rasterize.cpu.simd_memory import fetch_add, load, prefetch, store
-from gaussianvae.rasterize.cpu.tiles import alive_rows, reset_T, write_tile
+from gaussianvae.rasterize.cpu.simd import fma, negabs, select, splat_pixels, vabs, vmax
+from gaussianvae.rasterize.cpu.simd_memory import fetch_add, load_pixels, prefetch, store
+from gaussianvae.rasterize.cpu.simd_types import PIXELS
+from gaussianvae.rasterize.cpu.tiles import alive_rows, alpha_at, reset_T, store_alphas, write_tile
 
 
 @kernel
@@ -63,8 +66,8 @@ def raster_forward(
     cursors[8 part] is the next of a range. work[tile] grows by what the tile cost, in vectors.
     states holds T (negative once finished), rgb and depth sums per tile, kept between slabs.
     After the last slab image = planes red, green, blue, alpha, expected depth."""
+    alphas = scratch(PLANE)
     bg_red, bg_green, bg_blue = background[0], background[1], background[2]
-    threshold = splat(-LOG2_255)
     last_pair = max(pairs.size - 1, 0)
     parts = bounds.size - 1
     for turn in range(parts):
@@ -79,8 +82,8 @@ def raster_forward(
             if first:
                 alive[tile] = 1
                 reset_T(states, s0, x0, y0, width, height)
-                for k in range(s0 + PLANE, s0 + 5 * PLANE, 16):
-                    store(states, k, splat(0.0))
+                for k in range(s0 + PLANE, s0 + 5 * PLANE, PIXELS):
+                    store(states, k, splat_pixels(0.0))
             start, stop = starts[tile], starts[tile + 1]
             pixel_x = lane_x() + (x0 + HALF)
             pixel_y = lane_y() + (y0 + HALF)
@@ -99,38 +102,40 @@ def raster_forward(
                 j1 = min(pair >> 40, hi)
                 vectors += max(j1 - j0 + 1, 0)
                 dx = pixel_x - rec[o + MX]
-                base = fma(dx * rec[o + QA], dx, splat(rec[o + LOG2OP]))
-                t = pixel_y + (np.float32(2 * j0) - rec[o + MY]) - dx * rec[o + SLOPE]
-                qt = splat(rec[o + QT])
-                red, green, blue = splat(rec[o + RED]), splat(rec[o + GREEN]), splat(rec[o + BLUE])
-                depth = splat(rec[o + DEPTH])
-                for k in range(s0 + 16 * j0, s0 + 16 * j1 + 16, 16):
-                    e = fma(t * qt, t, base)  # log2(alpha)
-                    alpha = select(e >= threshold, vmin(exp2(e), splat(ALPHA_MAX)), splat(0.0))
-                    T = load(states, k)
+                base = fma(dx * rec[o + QA], dx, rec[o + LOG2OP])
+                t = pixel_y + (np.float32(STEP * j0) - rec[o + MY]) - dx * rec[o + SLOPE]
+                qt = rec[o + QT]
+                red, green, blue = rec[o + RED], rec[o + GREEN], rec[o + BLUE]
+                depth = rec[o + DEPTH]
+                k0, k1 = PIXELS * j0, PIXELS * (j1 + 1)
+                if AHEAD:
+                    store_alphas(alphas, k0, k1, t, qt, base)
+                for k in range(s0 + k0, s0 + k1, PIXELS):
+                    alpha = load_pixels(alphas, k - s0) if AHEAD else alpha_at(t, qt, base)
+                    T = load_pixels(states, k)
                     t_next = fma(-alpha, T, T)
                     room = t_next >= T_MIN
-                    f = select(room, alpha * T, splat(0.0))
+                    f = select(room, alpha * T, 0.0)
                     store(states, k, select(room, t_next, negabs(T)))
-                    store(states, k + PLANE, fma(f, red, load(states, k + PLANE)))
-                    store(states, k + 2 * PLANE, fma(f, green, load(states, k + 2 * PLANE)))
-                    store(states, k + 3 * PLANE, fma(f, blue, load(states, k + 3 * PLANE)))
-                    store(states, k + 4 * PLANE, fma(f, depth, load(states, k + 4 * PLANE)))
-                    t = t + 2.0
+                    store(states, k + PLANE, fma(f, red, load_pixels(states, k + PLANE)))
+                    store(states, k + 2 * PLANE, fma(f, green, load_pixels(states, k + 2 * PLANE)))
+                    store(states, k + 3 * PLANE, fma(f, blue, load_pixels(states, k + 3 * PLANE)))
+                    store(states, k + 4 * PLANE, fma(f, depth, load_pixels(states, k + 4 * PLANE)))
+                    t = t + STEP
             stops[tile] = stop
             work[tile] += vectors + PAIR * (stop - start)
             if start < stop:
                 lo, hi = alive_rows(states, s0, lo, hi)
                 alive[tile] = lo <= hi
             if last:
-                for k in range(s0, s0 + PLANE, 16):
-                    T = vabs(load(states, k))
+                for k in range(s0, s0 + PLANE, PIXELS):
+                    T = vabs(load_pixels(states, k))
                     alpha = 1.0 - T
                     store(states, k, alpha)
-                    store(states, k + PLANE, fma(T, splat(bg_red), load(states, k + PLANE)))
-                    store(states, k + 2 * PLANE, fma(T, splat(bg_green), load(states, k + 2 * PLANE)))
-                    store(states, k + 3 * PLANE, fma(T, splat(bg_blue), load(states, k + 3 * PLANE)))
-                    store(states, k + 4 * PLANE, load(states, k + 4 * PLANE) / vmax(alpha, splat(1e-10)))
+                    store(states, k + PLANE, fma(T, bg_red, load_pixels(states, k + PLANE)))
+                    store(states, k + 2 * PLANE, fma(T, bg_green, load_pixels(states, k + 2 * PLANE)))
+                    store(states, k + 3 * PLANE, fma(T, bg_blue, load_pixels(states, k + 3 * PLANE)))
+                    store(states, k + 4 * PLANE, load_pixels(states, k + 4 * PLANE) / vmax(alpha, 1e-10))
                 for k in range(3):
                     write_tile(image, k, width, height, x0, y0, states, s0 + (k + 1) * PLANE)
                 write_tile(image, 3, width, height, x0, y0, states, s0)

@@ -22,7 +22,6 @@ from gaussianvae.rasterize.cpu.layout import (
     HALF,
     HALF_LOG2E,
     INV_A,
-    LOG2_255,
     LOG2OP,
     MX,
     MY,
@@ -32,6 +31,7 @@ from gaussianvae.rasterize.cpu.layout import (
     RED,
     ROWS,
     SLOPE,
+    STEP,
     T_MIN,
     TILE_H,
     TILE_W,
@@ -42,9 +42,10 @@ from gaussianvae.rasterize.cpu.layout import (
     lane_y,
     scratch,
 )
-from gaussianvae.rasterize.cpu.simd import exp2, fma, negabs, reciprocal, select, splat, sums12, vabs, vmax, vmin
-from gaussianvae.rasterize.cpu.simd_memory import load, prefetch, store
-from gaussianvae.rasterize.cpu.tiles import alive_rows, read_tile, reset_T
+from gaussianvae.rasterize.cpu.simd import fma, negabs, reciprocal, select, splat_pixels, sums12, vabs, vmax
+from gaussianvae.rasterize.cpu.simd_memory import load, load_pixels, prefetch, store
+from gaussianvae.rasterize.cpu.simd_types import PIXELS
+from gaussianvae.rasterize.cpu.tiles import alive_rows, read_tile, reset_T, store_alphas
 
 
 @inline
@@ -57,20 +58,20 @@ def begin_tile(image, v_rgb, v_alpha_plane, v_depth_plane, width, height, x0, y0
     for k in range(3):
         read_tile(image, k, width, height, x0, y0, ZERO, state, (k + 6) * PLANE)
     for j in range(ROWS):  # the color part of rest; alpha and depth below
-        k = 16 * j
-        rest = load(state, k + 2 * PLANE) * load(state, k + 6 * PLANE)
-        rest = fma(load(state, k + 3 * PLANE), load(state, k + 7 * PLANE), rest)
-        rest = fma(load(state, k + 4 * PLANE), load(state, k + 8 * PLANE), rest)
+        k = PIXELS * j
+        rest = load_pixels(state, k + 2 * PLANE) * load_pixels(state, k + 6 * PLANE)
+        rest = fma(load_pixels(state, k + 3 * PLANE), load_pixels(state, k + 7 * PLANE), rest)
+        rest = fma(load_pixels(state, k + 4 * PLANE), load_pixels(state, k + 8 * PLANE), rest)
         store(state, k + PLANE, rest)
     read_tile(image, 3, width, height, x0, y0, ZERO, state, 6 * PLANE)
     read_tile(image, 4, width, height, x0, y0, ZERO, state, 7 * PLANE)
     for j in range(ROWS):
-        k = 16 * j
-        alpha, depth = load(state, k + 6 * PLANE), load(state, k + 7 * PLANE)
-        v_alpha, v_depth = load(state, k), load(state, k + 5 * PLANE)
-        v_sum = v_depth / vmax(alpha, splat(1e-10))  # depth = sum / alpha
+        k = PIXELS * j
+        alpha, depth = load_pixels(state, k + 6 * PLANE), load_pixels(state, k + 7 * PLANE)
+        v_alpha, v_depth = load_pixels(state, k), load_pixels(state, k + 5 * PLANE)
+        v_sum = v_depth / vmax(alpha, 1e-10)  # depth = sum / alpha
         v_alpha = v_alpha - v_sum * depth
-        rest = load(state, k + PLANE) + v_sum * (depth * alpha) - v_alpha * (1.0 - alpha)
+        rest = load_pixels(state, k + PLANE) + v_sum * (depth * alpha) - v_alpha * (1.0 - alpha)
         store(state, k + PLANE, rest)
         store(state, k + 5 * PLANE, v_sum)
 
@@ -92,9 +93,10 @@ def raster_backward(
     v_depth,
     moments,
 ):
-    """moments[16 * record + field] += sums over the tiles begin..end (fields G_... of layout.py)."""
-    state = scratch(9 * PLANE)  # T and the five planes of begin_tile, then scratch
-    threshold = splat(-LOG2_255)
+    """moments[16 * record + field] += sums over the tiles begin..end (fields G_... of layout.py).
+
+    A pair takes three loops over its vectors (see store_alphas): alpha, then w and alpha T, then sums."""
+    state = scratch(9 * PLANE)  # T, the five planes of begin_tile, then of a pair alpha (later w) and alpha T
     last_pair = pairs.size - 1
     for tile in range(begin, end):
         if starts[0, tile] == stops[0, tile]:
@@ -124,41 +126,44 @@ def raster_backward(
                 if j0 > j1:
                     continue
                 dx = pixel_x - rec[o + MX]
-                base = fma(dx * rec[o + QA], dx, splat(rec[o + LOG2OP]))
-                t = pixel_y + (np.float32(2 * j0) - rec[o + MY]) - dx * rec[o + SLOPE]
-                qt = splat(rec[o + QT])
-                red, green, blue = splat(rec[o + RED]), splat(rec[o + GREEN]), splat(rec[o + BLUE])
-                depth = splat(rec[o + DEPTH])
-                gx = dx * rec[o + INV_A]  # dE/dmx = gx - gt t
-                gt = rec[o + SLOPE] * rec[o + QT] * (-1.0 / HALF_LOG2E)
-                s_w = s_wt = s_wtt = s_red = s_green = s_blue = s_depth = s_absx = s_absy = splat(0.0)
-                for k in range(16 * j0, 16 * j1 + 16, 16):
-                    e = fma(t * qt, t, base)
-                    raw = exp2(e)
-                    alpha = select(e >= threshold, vmin(raw, splat(ALPHA_MAX)), splat(0.0))
-                    T = load(state, k)
+                base = fma(dx * rec[o + QA], dx, rec[o + LOG2OP])
+                t = pixel_y + (np.float32(STEP * j0) - rec[o + MY]) - dx * rec[o + SLOPE]
+                qt = rec[o + QT]
+                red, green, blue = rec[o + RED], rec[o + GREEN], rec[o + BLUE]
+                depth = rec[o + DEPTH]
+                k0, k1 = PIXELS * j0, PIXELS * (j1 + 1)
+                store_alphas(state, k0 + 6 * PLANE, k1 + 6 * PLANE, t, qt, base)
+                for k in range(k0, k1, PIXELS):
+                    alpha = load_pixels(state, k + 6 * PLANE)
+                    T = load_pixels(state, k)
                     t_next = fma(-alpha, T, T)
                     room = t_next >= T_MIN
-                    f = select(room, alpha * T, splat(0.0))
+                    f = select(room, alpha * T, 0.0)
                     store(state, k, select(room, t_next, negabs(T)))
-                    v_red, v_green = load(state, k + 2 * PLANE), load(state, k + 3 * PLANE)
-                    v_blue, v_sum = load(state, k + 4 * PLANE), load(state, k + 5 * PLANE)
-                    s_red = fma(f, v_red, s_red)
-                    s_green = fma(f, v_green, s_green)
-                    s_blue = fma(f, v_blue, s_blue)
-                    s_depth = fma(f, v_sum, s_depth)
+                    v_red, v_green = load_pixels(state, k + 2 * PLANE), load_pixels(state, k + 3 * PLANE)
+                    v_blue, v_sum = load_pixels(state, k + 4 * PLANE), load_pixels(state, k + 5 * PLANE)
                     shade = fma(red, v_red, fma(green, v_green, fma(blue, v_blue, depth * v_sum)))
-                    rest = load(state, k + PLANE) - f * shade
+                    rest = load_pixels(state, k + PLANE) - f * shade
                     store(state, k + PLANE, rest)
                     w = alpha * (T * shade - rest * reciprocal(1.0 - alpha))
-                    w = select(room & (raw < ALPHA_MAX), w, splat(0.0))
+                    store(state, k + 6 * PLANE, select(room & (alpha < ALPHA_MAX), w, 0.0))
+                    store(state, k + 7 * PLANE, f)
+                gx = dx * rec[o + INV_A]  # dE/dmx = gx - gt t
+                gt = rec[o + SLOPE] * rec[o + QT] * (-1.0 / HALF_LOG2E)
+                s_w = s_wt = s_wtt = s_red = s_green = s_blue = s_depth = s_absx = s_absy = splat_pixels(0.0)
+                for k in range(k0, k1, PIXELS):
+                    w, f = load_pixels(state, k + 6 * PLANE), load_pixels(state, k + 7 * PLANE)
+                    s_red = fma(f, load_pixels(state, k + 2 * PLANE), s_red)
+                    s_green = fma(f, load_pixels(state, k + 3 * PLANE), s_green)
+                    s_blue = fma(f, load_pixels(state, k + 4 * PLANE), s_blue)
+                    s_depth = fma(f, load_pixels(state, k + 5 * PLANE), s_depth)
                     wt = w * t
                     s_w = s_w + w
                     s_wt = s_wt + wt
                     s_wtt = fma(wt, t, s_wtt)
                     s_absx = s_absx + vabs(w * (gx - gt * t))
                     s_absy = s_absy + vabs(wt)
-                    t = t + 2.0
+                    t = t + STEP
                 s_wx = s_w * dx
                 total = sums12(
                     (s_w, s_wx, s_wx * dx, s_wt, s_wt * dx, s_wtt, s_red, s_green, s_blue, s_depth, s_absx, s_absy)

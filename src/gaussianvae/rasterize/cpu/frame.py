@@ -33,7 +33,7 @@ from gaussianvae.rasterize.cpu.layout import PLANE, TILE_H, TILE_W
 from gaussianvae.rasterize.cpu.order import merge_stretch, sort_records
 from gaussianvae.rasterize.cpu.project import project
 from gaussianvae.rasterize.cpu.project_backward import project_backward
-from gaussianvae.rasterize.cpu.simd import LANES
+from gaussianvae.rasterize.cpu.simd_types import LANES
 from gaussianvae.rasterize.cpu.tiles import split_tiles
 
 Floats = NDArray[np.float32]

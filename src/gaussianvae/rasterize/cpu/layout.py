@@ -5,14 +5,17 @@ import math
 import numpy as np
 from numba import njit
 
-from gaussianvae.rasterize.cpu.simd import LANES, lane_constant
+from gaussianvae.rasterize.cpu.simd import lane_constant
+from gaussianvae.rasterize.cpu.simd_types import LANES, PIXELS
 
-TILE_W = 8  # fixed: a vector is 8 x 2 pixels
-ROWS = 16  # vectors per tile
-TILE_H = 2 * ROWS
-SHIFT = TILE_H.bit_length() - 1  # // TILE_H, without the floor fix-up of a signed division
-PLANE = ROWS * 16  # floats per state plane of a tile
-PAIR = 3  # what a pair costs beside its vectors, in vectors (of the backward pass)
+TILE_W, TILE_H = 8, 32  # fixed
+STEP = PIXELS // TILE_W  # a vector is 8 x STEP pixels
+ROWS = TILE_H // STEP  # vectors per tile
+# // TILE_H and // STEP, without the floor fix-up of a signed division
+TILE_SHIFT, STEP_SHIFT = TILE_H.bit_length() - 1, STEP.bit_length() - 1
+PLANE = TILE_W * TILE_H  # floats per state plane of a tile
+AHEAD = PIXELS == 8  # whether raster_forward, too, has a loop for alpha alone (with AVX-512 it would lose 8 %)
+PAIR = 3 if PIXELS == 16 else 5  # what a pair costs beside its vectors, in vectors (of the backward pass)
 
 # fields of a record (16 float32 = one cache line). Center, exponent e(dx, t) = LOG2OP + QA dx^2 + QT t^2 = log2(alpha)
 # with t = dy - SLOPE dx, color, depth; then what only binning and gradients read: half extents RX, RY of the ellipse
@@ -30,9 +33,9 @@ NEAR, FAR = np.float32(0.01), np.float32(1e10)
 ZERO, HALF = np.float32(0.0), np.float32(0.5)
 
 lane = lane_constant(range(LANES))
-lane_x = lane_constant([i % 8 for i in range(16)])
-lane_y = lane_constant([i // 8 for i in range(16)])
-lane_band = lane_constant([TILE_W * i for i in range(16)])
+lane_x = lane_constant([i % TILE_W for i in range(PIXELS)])
+lane_y = lane_constant([i // TILE_W for i in range(PIXELS)])
+lane_band = lane_constant([TILE_W * i for i in range(LANES)])
 
 # not nnan, ninf (lanes that a select drops may hold them) nor reassoc (it would undo the rounding trick of exp2)
 _OPTIONS = dict(nogil=True, error_model="numpy", fastmath={"contract", "arcp", "nsz"})

@@ -20,7 +20,6 @@ from gaussianvae.rasterize.cpu.layout import (
     HALF,
     INV_A,
     KAPPA,
-    LOG2_255,
     LOG2OP,
     MX,
     MY,
@@ -30,6 +29,7 @@ from gaussianvae.rasterize.cpu.layout import (
     RED,
     ROWS,
     SLOPE,
+    STEP,
     T_MIN,
     TILE_H,
     TILE_W,
@@ -39,9 +39,10 @@ from gaussianvae.rasterize.cpu.layout import (
     lane_y,
     scratch,
 )
-from gaussianvae.rasterize.cpu.simd import exp2, fma, negabs, reciprocal, select, splat, sums12, vmin
-from gaussianvae.rasterize.cpu.simd_memory import load, prefetch, store
-from gaussianvae.rasterize.cpu.tiles import alive_rows, read_tile, reset_T
+from gaussianvae.rasterize.cpu.simd import fma, negabs, reciprocal, select, splat_pixels, sums12
+from gaussianvae.rasterize.cpu.simd_memory import load, load_pixels, prefetch, store
+from gaussianvae.rasterize.cpu.simd_types import PIXELS
+from gaussianvae.rasterize.cpu.tiles import alive_rows, read_tile, reset_T, store_alphas
 
 PLACES = {powers: k if k < 12 else k + 4 for k, powers in enumerate((i, j) for j in range(5) for i in range(5 - j))}
 """Where the kernel puts the moment of dx^i t^j: two vectors of twelve sums and a gap of four each."""
@@ -51,9 +52,10 @@ STRIDE = 32
 
 @kernel
 def raster_sensitivity(begin, end, rec, pairs, starts, stops, tiles_x, width, height, image, moments):
-    """moments[32 * record + k] += sums over the tiles begin..end: k = 0-11 and 16-18 the moments, 19 the score."""
-    state = scratch(4 * PLANE)  # T, rest of red, green, blue
-    threshold = splat(-LOG2_255)
+    """moments[32 * record + k] += sums over the tiles begin..end: k = 0-11 and 16-18 the moments, 19 the score.
+
+    A pair takes three loops over its vectors (see store_alphas): alpha, then squared slopes, then sums."""
+    state = scratch(6 * PLANE)  # T, rest of red, green, blue; of a pair alpha, squared slopes
     last_pair = pairs.size - 1
     for tile in range(begin, end):
         ty = tile // tiles_x
@@ -77,23 +79,22 @@ def raster_sensitivity(begin, end, rec, pairs, starts, stops, tiles_x, width, he
                 if j0 > j1:
                     continue
                 dx = pixel_x - rec[o + MX]
-                base = fma(dx * rec[o + QA], dx, splat(rec[o + LOG2OP]))
-                t = pixel_y + (np.float32(2 * j0) - rec[o + MY]) - dx * rec[o + SLOPE]
-                qt = splat(rec[o + QT])
-                red, green, blue = splat(rec[o + RED]), splat(rec[o + GREEN]), splat(rec[o + BLUE])
-                s0 = s1 = s2 = s3 = s4 = score = splat(0.0)
-                for k in range(16 * j0, 16 * j1 + 16, 16):
-                    e = fma(t * qt, t, base)
-                    raw = exp2(e)
-                    alpha = select(e >= threshold, vmin(raw, splat(ALPHA_MAX)), splat(0.0))
-                    T = load(state, k)
+                base = fma(dx * rec[o + QA], dx, rec[o + LOG2OP])
+                t = pixel_y + (np.float32(STEP * j0) - rec[o + MY]) - dx * rec[o + SLOPE]
+                qt = rec[o + QT]
+                red, green, blue = rec[o + RED], rec[o + GREEN], rec[o + BLUE]
+                k0, k1 = PIXELS * j0, PIXELS * (j1 + 1)
+                store_alphas(state, k0 + 4 * PLANE, k1 + 4 * PLANE, t, qt, base)
+                for k in range(k0, k1, PIXELS):
+                    alpha = load_pixels(state, k + 4 * PLANE)
+                    T = load_pixels(state, k)
                     t_next = fma(-alpha, T, T)
                     room = t_next >= T_MIN
-                    f = select(room, alpha * T, splat(0.0))
+                    f = select(room, alpha * T, 0.0)
                     store(state, k, select(room, t_next, negabs(T)))
-                    rest_red = load(state, k + PLANE) - f * red
-                    rest_green = load(state, k + 2 * PLANE) - f * green
-                    rest_blue = load(state, k + 3 * PLANE) - f * blue
+                    rest_red = load_pixels(state, k + PLANE) - f * red
+                    rest_green = load_pixels(state, k + 2 * PLANE) - f * green
+                    rest_blue = load_pixels(state, k + 3 * PLANE) - f * blue
                     store(state, k + PLANE, rest_red)
                     store(state, k + 2 * PLANE, rest_green)
                     store(state, k + 3 * PLANE, rest_blue)
@@ -102,7 +103,11 @@ def raster_sensitivity(begin, end, rec, pairs, starts, stops, tiles_x, width, he
                     s_green = T * green - rest_green * through
                     s_blue = T * blue - rest_blue * through
                     square = fma(s_red, s_red, fma(s_green, s_green, s_blue * s_blue))
-                    square = select((alpha > 0.0) & room & (raw < ALPHA_MAX), square, splat(0.0))
+                    square = select((alpha > 0.0) & room & (alpha < ALPHA_MAX), square, 0.0)
+                    store(state, k + 5 * PLANE, square)
+                s0 = s1 = s2 = s3 = s4 = score = splat_pixels(0.0)
+                for k in range(k0, k1, PIXELS):
+                    alpha, square = load_pixels(state, k + 4 * PLANE), load_pixels(state, k + 5 * PLANE)
                     w = square * alpha * alpha
                     score = score + square
                     s0 = s0 + w
@@ -113,7 +118,7 @@ def raster_sensitivity(begin, end, rec, pairs, starts, stops, tiles_x, width, he
                     w = w * t
                     s3 = s3 + w
                     s4 = fma(w, t, s4)
-                    t = t + 2.0
+                    t = t + STEP
                 dx2 = dx * dx
                 first = sums12(
                     (
@@ -122,7 +127,7 @@ def raster_sensitivity(begin, end, rec, pairs, starts, stops, tiles_x, width, he
                         s2, s2 * dx, s2 * dx2,
                     )
                 )  # fmt: skip
-                zero = splat(0.0)
+                zero = splat_pixels(0.0)
                 second = sums12((s3, s3 * dx, s4, score, zero, zero, zero, zero, zero, zero, zero, zero))
                 at = record * STRIDE
                 store(moments, at, load(moments, at) + first)

@@ -1,11 +1,14 @@
-"""Loads, stores, gathers and transposes of 16-lane vectors (see simd.py)."""
+"""Loads, stores, gathers and transposes of vectors (see simd_types.py); of 16 lanes where nothing else is said."""
 
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-from gaussianvae.rasterize.cpu.simd import F32, I32, LANES, VF, VI, f32x16, shuffle
+from gaussianvae.rasterize.cpu.simd import shuffle
+from gaussianvae.rasterize.cpu.simd_types import I32, LANES, FloatVector, f32_pixels, f32x16
+
+VF, VI = f32x16.llvm_type, ir.VectorType(I32, LANES)
 
 
 def _pointer(context, builder, array_type, array, index, vec=VF):
@@ -23,49 +26,30 @@ def _store(builder, value, pointer):
     builder.store(value, pointer).align = 4
 
 
-@intrinsic
-def load(typingctx, array, index):
-    """array.flat[index : index + 16] (C-contiguous float32, no bounds check, any alignment)."""
+def _loading(vector):
+    @intrinsic
+    def load(typingctx, array, index):
+        def codegen(context, builder, sig, args):
+            return _load(builder, _pointer(context, builder, sig.args[0], args[0], args[1], vector.llvm_type))
 
-    def codegen(context, builder, sig, args):
-        return _load(builder, _pointer(context, builder, sig.args[0], args[0], args[1]))
+        return vector(array, types.intp), codegen
 
-    return f32x16(array, types.intp), codegen
+    return load
+
+
+load, load_pixels, load8 = _loading(f32x16), _loading(f32_pixels), _loading(FloatVector(8))
+"""array.flat[index : index + lanes] (C-contiguous float32, no bounds check, any alignment)."""
 
 
 @intrinsic
 def store(typingctx, array, index, value):
-    """array.flat[index : index + 16] = value."""
+    """array.flat[index : index + lanes] = value, a vector of any width."""
 
     def codegen(context, builder, sig, args):
-        _store(builder, args[2], _pointer(context, builder, sig.args[0], args[0], args[1]))
+        _store(builder, args[2], _pointer(context, builder, sig.args[0], args[0], args[1], args[2].type))
 
-    return types.void(array, types.intp, f32x16), codegen
-
-
-@intrinsic
-def load_halves(typingctx, array, lo, hi):
-    """Lanes 0-7 from array[lo:lo+8], lanes 8-15 from array[hi:hi+8]."""
-
-    def codegen(context, builder, sig, args):
-        half = ir.VectorType(F32, 8)
-        parts = [_load(builder, _pointer(context, builder, sig.args[0], args[0], i, half)) for i in args[1:]]
-        return shuffle(builder, parts[0], parts[1], range(16))
-
-    return f32x16(array, types.intp, types.intp), codegen
-
-
-@intrinsic
-def store_halves(typingctx, array, lo, hi, value):
-    """The way back of load_halves."""
-
-    def codegen(context, builder, sig, args):
-        half = ir.VectorType(F32, 8)
-        for i, base in ((args[1], 0), (args[2], 8)):
-            part = shuffle(builder, args[3], args[3], range(base, base + 8))
-            _store(builder, part, _pointer(context, builder, sig.args[0], args[0], i, half))
-
-    return types.void(array, types.intp, types.intp, f32x16), codegen
+    if isinstance(value, FloatVector):
+        return types.void(array, types.intp, value), codegen
 
 
 @intrinsic
