@@ -1,8 +1,8 @@
 """What `rasterizer.py --threads` measures: wall times of 1 and 2 threads, other instruction sets, plain C++, memory.
 
-Rows are dicts. All times are medians of wall milliseconds over many repetitions in which the variants take turns, so
-that a busy moment of the machine hits all of them; `busy_elsewhere` is the share of the processors that other programs
-took; two threads are worth judging only where that is about 0.
+Rows are dicts. All times are medians of wall milliseconds in which the variants take turns, so that a busy moment of
+the machine hits all of them; those of large frames are medians over several processes, too. `busy_elsewhere` is the
+share of the processors that other programs took; two threads are worth judging only where that is about 0.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ FEATURES = {
     "no fma": ("x86-64", "+sse2"),
 }
 """NUMBA_CPU_NAME and NUMBA_CPU_FEATURES."""
+LAUNCHES, TURNS = 5, 5
 
 
 def time_frame(case: Case, threads: int) -> tuple[float, float]:
@@ -102,50 +103,6 @@ def alternate(case: Case, variants: tuple[int, ...], seconds: float) -> list[lis
     return times
 
 
-def thread_rows(make: MakeCase, seconds: float) -> list[Row]:
-    """1 and 2 threads, where frames are large."""
-    rows = []
-    for count, width in SIZES:
-        with watch() as others:
-            times = alternate(make(count, width), (1, 2), seconds)
-        one, two = (summary(t) for t in times)
-        ratios = {k: round(one[f"{k}_ms"] / two[f"{k}_ms"], 3) for k in ("forward", "forward_backward")}
-        print(
-            f"{count:7d} Gaussians {width:4d} px  forward {one['forward_ms']:6.2f} -> {two['forward_ms']:6.2f} "
-            f"({ratios['forward']:.2f}x)  both {one['forward_backward_ms']:6.2f} -> {two['forward_backward_ms']:6.2f} "
-            f"ms ({ratios['forward_backward']:.2f}x)  1 -> 2 threads, others {others.get('busy_elsewhere', 'unknown')}"
-        )
-        common = dict(kind="threads", num_gaussians=count, size=[width, width], **others)
-        rows += [dict(common, threads=1, **one), dict(common, threads=2, **two, speedup=ratios)]
-    return rows
-
-
-def small_rows(make: MakeCase, seconds: float) -> list[Row]:
-    """1 thread against as many as `default_threads` takes of two, where it decides."""
-    rows = []
-    for count, width in SMALL:
-        case = make(count, width)
-        chosen = default_threads(count, (width, width))
-        with watch() as others:
-            one, two = (summary(t) for t in alternate(case, (1, 2), seconds))
-        ratio = round(one["forward_backward_ms"] / two["forward_backward_ms"], 3)
-        print(f"{count:7d} Gaussians {width:4d} px  two threads {ratio:.2f}x as fast, chosen are {chosen}")
-        rows.append(
-            dict(kind="small", num_gaussians=count, size=[width, width], chosen=chosen, speedup_of_two=ratio, **others)
-        )
-    return rows
-
-
-def scratch_row(make: MakeCase) -> Row:
-    """Memory kept between frames of the largest size, of two threads."""
-    count, width = SIZES[2]
-    frames._free.clear()
-    time_frame(make(count, width), 2)
-    megabytes = sum(workspace.nbytes for workspace in frames._free) / 1e6
-    print(f"{count:7d} Gaussians {width:4d} px  {megabytes:.1f} MB of scratch memory")
-    return dict(kind="scratch", num_gaussians=count, size=[width, width], threads=2, megabytes=round(megabytes, 1))
-
-
 class Worker:
     """Another process with its own compiled kernels, that times frames when told to."""
 
@@ -188,25 +145,81 @@ def serve(make: MakeCase) -> None:
         print(json.dumps([time_frame(case, threads) for _ in range(repeats)]), flush=True)
 
 
-def code_rows(script: Path, rounds: int) -> list[Row]:
-    """One thread, compiled for other instruction sets than the machine's own; the processes take turns."""
+def launched(script: Path, variants: dict[str, tuple[str, int]], size: tuple[int, int], cache: Path) -> dict[str, Row]:
+    """Variants (code, threads) at one size (Gaussians, width), each in processes of its own that take turns.
+
+    Of each process the median counts, and of the processes theirs: some are slower throughout, by a fifth.
+    """
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
+    for _ in range(LAUNCHES):
+        workers = {name: Worker(code, script, cache) for name, (code, _) in variants.items()}
+        own: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
+        try:
+            for turn in range(-1, TURNS):
+                for name, worker in workers.items():
+                    found = worker.ask(*size, variants[name][1], 3)
+                    own[name] += found if turn >= 0 else []
+        finally:
+            for worker in workers.values():
+                worker.close()
+        for name, found in own.items():
+            forward, both = np.median(found, 0)
+            times[name].append((float(forward), float(both)))
+    return {name: summary(found) for name, found in times.items()}
+
+
+def thread_rows(script: Path, cache: Path) -> list[Row]:
+    """1 and 2 threads, where frames are large."""
+    rows = []
+    for count, width in SIZES:
+        with watch() as others:
+            found = launched(script, {"one": ("native", 1), "two": ("native", 2)}, (count, width), cache)
+        one, two = found["one"], found["two"]
+        ratios = {k: round(one[f"{k}_ms"] / two[f"{k}_ms"], 3) for k in ("forward", "forward_backward")}
+        print(
+            f"{count:7d} Gaussians {width:4d} px  forward {one['forward_ms']:6.2f} -> {two['forward_ms']:6.2f} "
+            f"({ratios['forward']:.2f}x)  both {one['forward_backward_ms']:6.2f} -> {two['forward_backward_ms']:6.2f} "
+            f"ms ({ratios['forward_backward']:.2f}x)  1 -> 2 threads, others {others.get('busy_elsewhere', 'unknown')}"
+        )
+        common = dict(kind="threads", num_gaussians=count, size=[width, width], **others)
+        rows += [dict(common, threads=1, **one), dict(common, threads=2, **two, speedup=ratios)]
+    return rows
+
+
+def small_rows(make: MakeCase, seconds: float) -> list[Row]:
+    """1 thread against as many as `default_threads` takes of two, where it decides."""
+    rows = []
+    for count, width in SMALL:
+        case = make(count, width)
+        chosen = default_threads(count, (width, width))
+        with watch() as others:
+            one, two = (summary(t) for t in alternate(case, (1, 2), seconds))
+        ratio = round(one["forward_backward_ms"] / two["forward_backward_ms"], 3)
+        print(f"{count:7d} Gaussians {width:4d} px  two threads {ratio:.2f}x as fast, chosen are {chosen}")
+        rows.append(
+            dict(kind="small", num_gaussians=count, size=[width, width], chosen=chosen, speedup_of_two=ratio, **others)
+        )
+    return rows
+
+
+def scratch_row(make: MakeCase) -> Row:
+    """Memory kept between frames of the largest size, of two threads."""
+    count, width = SIZES[2]
+    frames._free.clear()
+    time_frame(make(count, width), 2)
+    megabytes = sum(workspace.nbytes for workspace in frames._free) / 1e6
+    print(f"{count:7d} Gaussians {width:4d} px  {megabytes:.1f} MB of scratch memory")
+    return dict(kind="scratch", num_gaussians=count, size=[width, width], threads=2, megabytes=round(megabytes, 1))
+
+
+def code_rows(script: Path, cache: Path) -> list[Row]:
+    """One thread, compiled for other instruction sets than the machine's own."""
     if platform.machine() not in ("x86_64", "AMD64"):
         print("instruction sets: measured on x86-64 only")
         return []
     count, width = MIDDLE
-    with tempfile.TemporaryDirectory() as cache, watch() as others:
-        workers = {code: Worker(code, script, Path(cache)) for code in FEATURES}
-        times: dict[str, list[tuple[float, float]]] = {code: [] for code in FEATURES}
-        try:
-            for worker in workers.values():
-                worker.ask(count, width, 1, 3)
-            for _ in range(rounds):
-                for code, worker in workers.items():
-                    times[code] += worker.ask(count, width, 1, 3)
-        finally:
-            for worker in workers.values():
-                worker.close()
-    found = {code: summary(t) for code, t in times.items()}
+    with watch() as others:
+        found = launched(script, {code: (code, 1) for code in FEATURES}, MIDDLE, cache)
     rows = []
     for code, one in found.items():
         ratio = {k: round(one[f"{k}_ms"] / found["native"][f"{k}_ms"], 3) for k in ("forward", "forward_backward")}
@@ -282,12 +295,13 @@ def verdicts(rows: list[Row]) -> None:
 
 
 def measure_all(make: MakeCase, script: Path, seconds: float) -> list[Row]:
-    """Every row, in about 2 minutes when `seconds` (a size of `thread_rows`) is 10."""
+    """Every row, in about 3 minutes; each of the small sizes takes `seconds`."""
     torch.set_num_threads(2)
-    rows = thread_rows(make, seconds)
-    rows += small_rows(make, seconds / 5)
-    rows.append(scratch_row(make))
-    rows += baseline_rows(make, 3)
-    rows += code_rows(script, 10)
+    with tempfile.TemporaryDirectory() as name:
+        rows = thread_rows(script, Path(name))
+        rows += small_rows(make, seconds)
+        rows.append(scratch_row(make))
+        rows += baseline_rows(make, 3)
+        rows += code_rows(script, Path(name))
     verdicts(rows)
     return rows

@@ -11,7 +11,7 @@ it; `cpu+autograd` is `rasterize` as users call it. `--against` times another im
 turns: a folder with a rasterizer.py that has Frame, Workspace and camera_vector.
 
 `--threads` instead measures wall times, on a machine that does nothing else: 1 and 2 threads, code for AVX2 and without
-FMA, plain C++ (baseline.cpp, where there is a g++) and scratch memory, and says which targets are met; 2 minutes.
+FMA, plain C++ (baseline.cpp, where there is a g++) and scratch memory, and says which targets are met; 3 minutes.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--against", type=Path, metavar="FOLDER")
     parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--threads", action="store_true", help="wall times, of more than one thread too")
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long each size takes with --threads")
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long each small size takes with --threads")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
