@@ -185,7 +185,7 @@ def refine() -> str:
             r["scene"], f"{r['closed_psnr']:.2f}", f"{r['start_gain']:+.2f}", f"**{r['gain']:+.2f}**",
             f"{r['gain_ssim']:+.4f}",
             f"{100 * (r['depth_error'] / r['start_depth_error'] - 1):+.0f} %" if r["depth_error"] else "",
-            f"{r['num_gaussians']:,}", str(r["steps"]), f"{r['seconds']:.0f} s",
+            f"{r['num_gaussians']:,}", str(r["steps"]), f"{r['cpu_seconds']:.0f} s",
         ]
         for r in load("refine")["rows"]
     ]  # fmt: skip
@@ -198,7 +198,7 @@ def refine() -> str:
         "depth error, to the start's",
         "Gaussians",
         "steps",
-        "time",
+        "CPU time",
     ]
     return table(head, rows)
 
@@ -277,13 +277,13 @@ def captures() -> str:
         [
             r["scene"], "x".join(map(str, r["size"])) + f", x{r['scale']:g}",
             *(f"{r[f'{key}_psnr']:.2f} / {r[f'{key}_ssim']:.3f}" for key in keys),
-            f"{r['num_gaussians']:,}", f"{r['seconds'] / 60:.0f} min",
+            f"{r['num_gaussians']:,}", str(r["steps"]),
         ]
         for r in load("captures")["rows"]
     ]  # fmt: skip
     head = [
         "capture", "photos", "mip", "split", "best closed form", "enhanced", "refined", "mip_matched", "Gaussians",
-        "refining",
+        "steps",
     ]  # fmt: skip
     return table(head, rows)
 
