@@ -217,8 +217,8 @@ def test_the_best_look_at_the_held_out_photos_is_kept() -> None:
 
 
 def test_what_is_judged_is_the_mean_of_the_last_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Evenly at first, then with weights that fall by the same share a step; from single steps after rows changed."""
-    monkeypatch.setattr(refinement, "AVERAGED", 4)
+    """The i-th counts as i (i + 1) (i + 2), until each counts half; from single steps after rows changed."""
+    monkeypatch.setattr(refinement, "AVERAGED", 2)
     views, config = photos(), replace(CONFIG, filter_3d=False)
     fine = resize(views.cameras, 1 / SCALE)
     run = start_run(perturbed(), fine, config, RATES, "area")
@@ -226,7 +226,9 @@ def test_what_is_judged_is_the_mean_of_the_last_steps(monkeypatch: pytest.Monkey
     for count in range(1, 9):
         take_step(run, views, fine, config)
         states.append({name: value.detach().clone().double() for name, value in run.parameters.raw.items()})
-        weights = [0.75 ** (count - max(i, 4)) / 4 for i in range(1, count + 1)] if count > 4 else [1 / count] * count
+        cubes = [i * (i + 1) * (i + 2) for i in range(1, min(count, 5) + 1)]
+        weights = [0.5 ** max(count - 5, 0) * cube / sum(cubes) for cube in cubes]
+        weights += [0.5 ** (count - i + 1) for i in range(6, count + 1)]
         mean = {name: sum(w * state[name] for w, state in zip(weights, states, strict=True)) for name in states[0]}
         expected = to_splats({name: value.float() for name, value in mean.items()}, run.start.recipe)
         shown = present(run, config)

@@ -24,7 +24,7 @@ MEANS_FLOOR = 0.05
 THINNEST = 0.03
 """The smallest standard deviation to start from, in fine pixels: thinner ones the filter would hide for good."""
 AVERAGED = 64
-"""Steps that the mean of the parameters looks back, with weights that fall exponentially."""
+"""Steps that the mean of the parameters looks back, where there were many; else a quarter of them."""
 
 
 def fine_parameters(splats: Splats, phi: Float[Tensor, " N"], sh_degree: int | None = None) -> dict[str, Tensor]:
@@ -107,14 +107,17 @@ def average(run: Run) -> None:
     """Take the present parameters into their mean.
 
     A step follows one photo, so that the parameters keep swinging about the optimum; their mean lies nearer to it
-    (Polyak and Juditsky 1992), and is what is judged and kept.
+    (Polyak and Juditsky 1992), and is what is judged and kept. Early steps, still on their way there, count little: the
+    i-th as i (i + 1) (i + 2) (polynomial decay with eta = 3, Shamir and Zhang 2013), until the weights fall
+    exponentially.
     """
     run.averaged += 1
+    weight = max(4 / (run.averaged + 3), 1 / AVERAGED)
     for name, value in run.parameters.raw.items():
         if run.averaged == 1:
             run.mean[name] = value.detach().clone()
         else:
-            run.mean[name].lerp_(value.detach(), max(1 / run.averaged, 1 / AVERAGED))
+            run.mean[name].lerp_(value.detach(), weight)
 
 
 def forget_mean(run: Run) -> None:
