@@ -16,7 +16,7 @@ from sogfiles import decode_row, pixels_of
 
 from gaussianvae.cli import main
 from gaussianvae.errors import GaussianVAEError
-from gaussianvae.formats import read_splats, size_of, write_splats
+from gaussianvae.formats import read_splats, write_splats
 from gaussianvae.formats.morton import morton_order
 from gaussianvae.scene.recipe import Recipe
 from gaussianvae.scene.rotations import quats_to_rotmats
@@ -161,7 +161,6 @@ def test_a_folder_holds_what_the_bundle_does(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.sog") as archive:
         bundle = {name: archive.read(name) for name in archive.namelist()}
     assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == bundle
-    assert size_of(tmp_path / "a") == size_of(tmp_path / "a" / "meta.json") == sum(map(len, bundle.values()))
     with pytest.raises(GaussianVAEError, match="is an input"):
         write_splats(tmp_path / "a" / "meta.json", splats, [tmp_path / "a"])
     assert main(["convert", str(tmp_path / "a"), str(tmp_path / "b" / "meta.json")]) == 0

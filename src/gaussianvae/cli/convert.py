@@ -9,15 +9,7 @@ from cyclopts import Parameter
 
 from gaussianvae.cli.options import check_splat_output
 from gaussianvae.cli.terminal import TerminalReporter
-from gaussianvae.formats import (
-    FileOptions,
-    cameras_beside,
-    find_cameras,
-    read_splats,
-    size_of,
-    write_cameras,
-    write_splats,
-)
+from gaussianvae.formats import FileOptions, cameras_beside, find_cameras, read_splats, write_cameras, write_splats
 
 
 def convert(
@@ -44,4 +36,4 @@ def convert(
     beside = cameras_beside(output)
     if cameras is not None and beside != cameras_beside(splats):
         write_cameras(beside, cameras, [splats])
-    report.message(f"{output}: {len(given):,} Gaussians, SH degree {given.sh_degree}, {size_of(output):,} bytes")
+    report.message(f"{output}: {len(given):,} Gaussians, SH degree {given.sh_degree}, {output.stat().st_size:,} bytes")

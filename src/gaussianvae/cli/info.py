@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gaussianvae.captures import largest_distortion, read_capture
 from gaussianvae.cli.terminal import TerminalReporter, results_console
-from gaussianvae.formats import cameras_beside, find_cameras, read_splats, size_of
+from gaussianvae.formats import cameras_beside, find_cameras, read_splats
 
 SCHEMA = "gaussianvae.info/1"
 
@@ -44,7 +44,7 @@ def splat_facts(path: Path) -> dict[str, object]:
     cameras = find_cameras(path)
     facts: dict[str, object] = {
         "kind": "splat",
-        "bytes": size_of(path),
+        "bytes": sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path])),
         "num_gaussians": len(splats),
         "sh_degree": splats.sh_degree,
         "recipe": splats.recipe.known(),

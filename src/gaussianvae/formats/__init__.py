@@ -23,7 +23,7 @@ from gaussianvae.scene.splats import Splats, concatenate
 
 __all__ = [
     "FORMATS", "FileOptions", "cameras_beside", "check_format", "find_cameras", "format_named", "read_cameras",
-    "read_splats", "size_of", "split_ending", "write_cameras", "write_parts",
+    "read_splats", "split_ending", "write_cameras", "write_parts",
     "write_splats",
 ]  # fmt: skip
 
@@ -140,13 +140,6 @@ def write_parts(
     lost = known.losses(splats) if known.losses else []
     if lost:
         report.message(f"{path.name}: {known.name} can't hold {', '.join(lost)}")
-
-
-def size_of(path: Path | str) -> int:
-    """Bytes of a splat file; of a SOG folder, or the meta.json in it, those of all files there."""
-    path = Path(path)
-    folder = path.parent if format_named(path) is SOG_FOLDER else path
-    return sum(file.stat().st_size for file in (folder.iterdir() if folder.is_dir() else [path]))
 
 
 def cameras_beside(path: Path | str) -> Path:
