@@ -17,15 +17,14 @@ def replacing(path: Path | str, inputs: Iterable[Path | str] = ()) -> Iterator[P
 
     Args:
         path: the file to write; its folder is made if need be.
-        inputs: files and folders that were read for this result; `path` must be none of them, nor replace a file that
-            lies in such a folder.
+        inputs: files that were read for this result; `path` must be none of them.
 
     Raises:
         GaussianVAEError: `path` is an input, a folder, or can't be written.
     """
     path = Path(path)
     for source in inputs:
-        if path.exists() and Path(source).exists() and (path.samefile(source) or path.parent.samefile(source)):
+        if path.exists() and Path(source).exists() and path.samefile(source):
             raise GaussianVAEError(f"{path}: is an input; choose another output, an input is never overwritten")
     if path.is_dir():
         raise GaussianVAEError(f"{path}: is a folder; name a file")

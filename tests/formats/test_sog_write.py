@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sogfiles import decode_row, pixels_of
 
-from gaussianvae.cli import main
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.formats import read_splats, write_splats
 from gaussianvae.formats.morton import morton_order
@@ -152,29 +151,6 @@ def test_recipe_and_comments_travel_in_meta_json(tmp_path: Path) -> None:
     assert read.recipe == recipe and read.comments == ("Exported from X",)
     with zipfile.ZipFile(tmp_path / "a.sog") as archive:
         assert "model" not in json.loads(archive.read("meta.json"))
-
-
-def test_a_folder_holds_what_the_bundle_does(tmp_path: Path) -> None:
-    splats = random_splats(300, 2)
-    write_splats(tmp_path / "a.sog", splats)
-    write_splats(tmp_path / "a" / "meta.json", splats)
-    with zipfile.ZipFile(tmp_path / "a.sog") as archive:
-        bundle = {name: archive.read(name) for name in archive.namelist()}
-    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == bundle
-    with pytest.raises(GaussianVAEError, match="is an input"):
-        write_splats(tmp_path / "a" / "meta.json", splats, [tmp_path / "a"])
-    assert main(["convert", str(tmp_path / "a"), str(tmp_path / "b" / "meta.json")]) == 0
-    torch.testing.assert_close(read_splats(tmp_path / "b").sh0, read_splats(tmp_path / "a.sog").sh0)
-
-
-def test_a_folder_half_written_is_no_splat(tmp_path: Path) -> None:
-    """Where an image can't be written, the meta.json of an older splat doesn't name images of both."""
-    write_splats(tmp_path / "meta.json", random_splats(300, 0))
-    (tmp_path / "sh0.webp").unlink()
-    (tmp_path / "sh0.webp").mkdir()
-    with pytest.raises(GaussianVAEError, match=r"sh0\.webp"):
-        write_splats(tmp_path / "meta.json", random_splats(400, 0))
-    assert not (tmp_path / "meta.json").exists()
 
 
 def test_losses_are_said(tmp_path: Path) -> None:

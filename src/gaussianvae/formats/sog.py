@@ -26,7 +26,7 @@ from gaussianvae.formats.beside import check_name, read_beside
 from gaussianvae.formats.columns import refuse_unless_finite
 from gaussianvae.formats.comments import read_comments
 from gaussianvae.formats.registry import Bytes, FileOptions, Format
-from gaussianvae.formats.sog_write import COEFFICIENTS, META, PALETTE, ROW, sog_losses, write_sog, write_sog_folder
+from gaussianvae.formats.sog_write import COEFFICIENTS, META, PALETTE, ROW, sog_losses, write_sog
 from gaussianvae.formats.webp import decode_webp
 from gaussianvae.progress import Reporter
 from gaussianvae.scene.splats import Splats
@@ -266,4 +266,4 @@ def _tensor(values: NDArray[Any]) -> torch.Tensor:
 
 
 SOG = Format("SOG", (".sog",), lambda start: start.startswith(b"PK\x03\x04"), read_sog, write_sog, sog_losses)
-SOG_FOLDER = Format("SOG folder", (META,), lambda start: False, read_sog_folder, write_sog_folder, sog_losses)
+SOG_FOLDER = Format("SOG folder", (META,), lambda start: False, read_sog_folder)

@@ -1,4 +1,4 @@
-"""Writing of SOG (version 2): meta.json and lossless WebP images, in a zip or in a folder.
+"""Writing of SOG bundles (version 2): a zip of meta.json and lossless WebP images.
 
 Layout as `sog` reads it; sizes of images and their order of rows as splat-transform's (src/lib/writers/write-sog.ts).
 """
@@ -41,42 +41,7 @@ SMALLEST_LOG_SCALE = -30.0
 
 
 def write_sog(path: Path, splats: Splats, inputs: Iterable[Path | str], options: FileOptions, report: Reporter) -> None:
-    """Write a splat atomically as a `.sog` bundle (a `Writer`; see `_encode`).
-
-    Raises:
-        GaussianVAEError: no Gaussians, values that are no finite numbers, or a place that can't be written.
-    """
-    meta, images = _encode(path, splats, report)
-    with replacing(path, inputs) as beside, zipfile.ZipFile(beside, "w") as archive:
-        # entries without a date: the same splat gives the same bytes
-        archive.writestr(zipfile.ZipInfo(META), meta)
-        for name, image in images.items():
-            archive.writestr(zipfile.ZipInfo(name), encode_webp(image))
-
-
-def write_sog_folder(
-    path: Path, splats: Splats, inputs: Iterable[Path | str], options: FileOptions, report: Reporter
-) -> None:
-    """Write a splat as meta.json and the images beside it (a `Writer`; see `_encode`).
-
-    A folder can't be replaced at a stroke: an older meta.json is removed first, and the new one comes last; without it
-    the images are nothing.
-
-    Raises:
-        GaussianVAEError: no Gaussians, values that are no finite numbers, or a place that can't be written.
-    """
-    meta, images = _encode(path, splats, report)
-    with replacing(path, inputs) as beside:
-        beside.write_bytes(meta)
-        packed = {name: encode_webp(image) for name, image in images.items()}
-        path.unlink(missing_ok=True)
-        for name, content in packed.items():
-            with replacing(path.with_name(name), inputs) as image_beside:
-                image_beside.write_bytes(content)
-
-
-def _encode(path: Path, splats: Splats, report: Reporter) -> tuple[bytes, dict[str, NDArray[np.uint8]]]:
-    """meta.json and the images that it names. Rows are put into Z-order.
+    """Write a splat atomically as a `.sog` bundle (a `Writer`). Rows are put into Z-order.
 
     Positions have 16 bits an axis of their logarithm; rotations 8 bits a component (off by less than 1 degree); log
     scales and base colors 256 values each that all axes and channels share; opacities 8 bits. Harmonics come from a
@@ -84,6 +49,9 @@ def _encode(path: Path, splats: Splats, report: Reporter) -> tuple[bytes, dict[s
     20000 of degree 3 that costs 11 % more bytes than the 16384 that splat-transform takes, and leaves an error of 1.1 %
     instead of 1.5 % of the harmonics' RMS (the rest is the codebook's); of 100000 it is 5 %, of a million 41 % (random
     harmonics; trained ones repeat themselves more).
+
+    Raises:
+        GaussianVAEError: no Gaussians, values that are no finite numbers, or a place that can't be written.
     """
     check_rows(path, splats)
     count = len(splats)
@@ -136,7 +104,11 @@ def _encode(path: Path, splats: Splats, report: Reporter) -> tuple[bytes, dict[s
         images[names[0]] = _palette_image(nearest_entries(entries, codebook))
         add("shN", names[1:], _byte(np.concatenate([which & 255, which >> 8], 1)))
         meta["shN"] = {"count": len(palette), "bands": splats.sh_degree, "codebook": codebook.tolist(), "files": names}
-    return json.dumps(meta).encode(), images
+    with replacing(path, inputs) as beside, zipfile.ZipFile(beside, "w") as archive:
+        # entries without a date: the same splat gives the same bytes
+        archive.writestr(zipfile.ZipInfo(META), json.dumps(meta))
+        for name, image in images.items():
+            archive.writestr(zipfile.ZipInfo(name), encode_webp(image))
 
 
 def sog_losses(splats: Splats) -> list[str]:
