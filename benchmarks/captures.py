@@ -1,6 +1,6 @@
 """Real captures from photos to a finer splat: fit, enhance, refine, judged on the test views.
 
-    python benchmarks/captures.py [--scenes NAME ...] [--gaussians N] [--steps N] [--json FILE]
+    python benchmarks/captures.py [--scenes NAME ...] [--gaussians N] [--steps N] [--averaged STEPS] [--json FILE]
         [--pictures DIR]
 
 Every capture of $GAUSSIANVAE_DATA/captures at the factor that its README names, shown four times finer than its reduced
@@ -26,6 +26,7 @@ from gaussianvae.enhance import EnhanceConfig, enhance
 from gaussianvae.evaluate import evaluate
 from gaussianvae.evaluate.baselines import cached_fit
 from gaussianvae.evaluate.pictures import write_pictures
+from gaussianvae.fitting import refinement
 from gaussianvae.fitting.holdout import hold_out, select_views
 from gaussianvae.fitting.reconstruct import ReconstructConfig
 from gaussianvae.fitting.refine import refine
@@ -93,8 +94,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--averaged", type=int, default=refinement.AVERAGED, help="of refine's mean; 1: the last step")
     args = parser.parse_args()
     data = data_folder()
+    refinement.AVERAGED = args.averaged
     report = TerminalReporter()
     fit = ReconstructConfig(steps=args.steps, max_gaussians=args.gaussians)
     known = json.loads(args.json.read_text())["rows"] if args.json and args.json.is_file() else []

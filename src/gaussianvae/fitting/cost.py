@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 STEP_RENDERS = 3.0
 """A step (render, gradient, loss, Adam) takes so many times the time of a render that is only looked at."""
-BYTES_PER_ROW, BYTES_PER_PIXEL = 3300, 210
-"""Peak bytes a Gaussian (values, gradients, two moments, the best state, the rasterizer's lists) and a fine pixel."""
+BYTES_PER_ROW, BYTES_PER_PIXEL = 3500, 210
+"""Peak bytes a Gaussian (values, gradients, two moments, the mean, the best state, the rasterizer) and a fine pixel."""
 
 
 @dataclass(frozen=True)

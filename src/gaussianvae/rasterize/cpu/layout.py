@@ -14,7 +14,7 @@ ROWS = TILE_H // STEP  # vectors per tile
 # // TILE_H and // STEP, without the floor fix-up of a signed division
 TILE_SHIFT, STEP_SHIFT = TILE_H.bit_length() - 1, STEP.bit_length() - 1
 PLANE = TILE_W * TILE_H  # floats per state plane of a tile
-AHEAD = PIXELS == 8  # whether raster_forward, too, has a loop for alpha alone (with AVX-512 it would lose 8 %)
+AHEAD = PIXELS == 8  # whether raster_forward, too, has a loop for alpha alone; 16 lanes lose by it
 PAIR = 3 if PIXELS == 16 else 5  # what a pair costs beside its vectors, in vectors (of the backward pass)
 
 # fields of a record (16 float32 = one cache line). Center, exponent e(dx, t) = LOG2OP + QA dx^2 + QT t^2 = log2(alpha)

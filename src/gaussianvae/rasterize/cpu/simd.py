@@ -1,4 +1,4 @@
-"""Functions of the vectors of simd_types.py, for numba kernels; every one takes any width."""
+"""Functions of the vectors of simd_types.py, for numba kernels; of any width where nothing else is said."""
 
 from llvmlite import ir
 from numba.core import types

@@ -8,8 +8,7 @@ simd_memory.py has loads and stores. LLVM lowers 16 lanes to one AVX-512 registe
 NEON registers, so the same source runs everywhere.
 
 Kernels whose lanes are Gaussians or tiles have 16 of them. Where lanes are pixels they are `PIXELS`: 16 with AVX-512,
-else 8, since sums of the backward pass that take two registers each don't fit the sixteen of AVX2 (it takes twice the
-time then).
+else 8, since sums of the backward pass that take two registers each don't fit the sixteen of AVX2.
 
 Operators carry the flag `contract` (a * b + c may become one instruction) and nothing else, so nan and infinity behave
 as IEEE says and the rounding trick inside `exp2` is safe.
@@ -25,7 +24,7 @@ from numba.core.typing import signature
 from numba.extending import lower_builtin, lower_cast, models, register_model, type_callable
 
 # the features numba compiles for (its own override first), so that codegen and cache key agree
-FEATURES = config.CPU_FEATURES or llvm.get_host_cpu_features().flatten()
+FEATURES = config.CPU_FEATURES if config.CPU_FEATURES is not None else llvm.get_host_cpu_features().flatten()
 LANES = 16
 PIXELS = 16 if "+avx512f" in FEATURES else 8
 F32, I32 = ir.FloatType(), ir.IntType(32)

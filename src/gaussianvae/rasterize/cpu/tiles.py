@@ -42,8 +42,8 @@ def alpha_at(t, qt, base):
 def store_alphas(alphas, first, last, t, qt, base):
     """alphas[first:last] = alpha of the vectors of a pair.
 
-    Why a loop of its own: the instructions of a vector wait for each other, some 70 cycles from t to what is added to
-    sums, and a processor looks only so far ahead for others. In loops of fewer and shorter waits it finds enough."""
+    Why a loop of its own: from t to what is added to sums the instructions of a vector wait for each other, and a
+    processor looks only so far ahead for others. In loops of fewer and shorter waits it finds enough."""
     for k in range(first, last, PIXELS):
         store(alphas, k, alpha_at(t, qt, base))
         t = t + STEP
