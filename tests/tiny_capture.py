@@ -7,9 +7,12 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
 
+from gaussianvae.captures import read_capture
+from gaussianvae.errors import GaussianVAEError
 from gaussianvae.rasterize import Filter, render
 from gaussianvae.scene.cameras import Cameras
 from gaussianvae.scene.frames import viewmats_to_camera_to_world
@@ -20,6 +23,13 @@ from scenes import random_splats
 
 RECIPE = Recipe("mip", 0.1, False, None, None, 4.0, 100)
 """As if the splat had been fitted to a quarter of the photos' size in 100 steps."""
+
+
+def refused(folder: Path, says: str = "") -> None:
+    """A folder that no capture can be read from: one clear line says why, and where."""
+    with pytest.raises(GaussianVAEError, match=says) as caught:
+        read_capture(folder)
+    assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
 
 
 def write_split(folder: Path, split: str, splats: Splats, cameras: Cameras) -> None:

@@ -19,12 +19,7 @@ from gaussianvae.captures.capture import every_eighth
 from gaussianvae.errors import GaussianVAEError
 from gaussianvae.scene.cameras import project
 from scenes import ring_cameras
-
-
-def refused(folder: Path, says: str = "") -> None:
-    with pytest.raises(GaussianVAEError, match=says) as caught:
-        read_capture(folder)
-    assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+from tiny_capture import refused
 
 
 def change(folder: Path, **top: Any) -> None:

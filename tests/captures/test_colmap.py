@@ -23,12 +23,7 @@ from scipy.spatial.transform import Rotation
 
 from gaussianvae.captures import read_capture
 from gaussianvae.errors import GaussianVAEError
-
-
-def refused(folder: Path, says: str = "") -> None:
-    with pytest.raises(GaussianVAEError, match=says) as caught:
-        read_capture(folder)
-    assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+from tiny_capture import refused
 
 
 @pytest.mark.parametrize("seed", range(3))

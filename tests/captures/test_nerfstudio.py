@@ -14,16 +14,10 @@ import torch
 from nerfsynthetic import ramp, save
 
 from gaussianvae.captures import Capture, load_views, read_capture
-from gaussianvae.errors import GaussianVAEError
 from gaussianvae.scene.cameras import Cameras
 from gaussianvae.scene.frames import viewmats_to_camera_to_world
 from scenes import Told, ring_cameras
-
-
-def refused(folder: Path, says: str) -> None:
-    with pytest.raises(GaussianVAEError, match=says) as caught:
-        read_capture(folder)
-    assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+from tiny_capture import refused
 
 
 def heard(folder: Path) -> tuple[Capture, list[str]]:

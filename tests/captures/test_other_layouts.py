@@ -12,16 +12,10 @@ from colmapfiles import Model, write_binary
 from PIL import Image
 
 from gaussianvae.captures import read_capture
-from gaussianvae.errors import GaussianVAEError
 from gaussianvae.scene.cameras import Cameras
 from gaussianvae.scene.frames import viewmats_to_camera_to_world
 from scenes import ring_cameras
-
-
-def refused(folder: Path, says: str) -> None:
-    with pytest.raises(GaussianVAEError, match=says) as caught:
-        read_capture(folder)
-    assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+from tiny_capture import refused
 
 
 def write_llff(folder: Path, views: int = 9) -> Cameras:
